@@ -1,0 +1,190 @@
+"""Settings: one frozen tree, read once from the environment (`FOOTNOTE_<AREA>_<NAME>`) where a command starts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from retrievers.types import Mode
+
+MEBIBYTE = 1024 * 1024
+
+
+class Area(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServerSettings(Area):
+    """The HTTP service."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
+    max_upload_bytes: int = Field(256 * MEBIBYTE, ge=1, description="Largest file accepted")
+    max_concurrent: int = Field(8, ge=1, description="Searches and answers worked on at the same time")
+    max_waiting: int = Field(64, ge=0, description="Requests that may wait for a place; more get 503 at once")
+    shutdown_seconds: int = Field(10, ge=0, description="Time given to running requests when the service stops")
+
+
+class DatabaseSettings(Area):
+    """Where the truth is kept."""
+
+    url: str = Field("", description="SQLAlchemy URL; empty means SQLite in the data folder")
+    pool_size: int = Field(16, ge=1, description="Connections kept open by one process")
+
+
+class EncoderSettings(Area):
+    """The model that makes vectors for new index versions; a version keeps the one it was built with."""
+
+    model: str = Field("default", description="`default`, or any sentence-transformers name or folder")
+    precision: Literal["int8", "fp32"] = Field("int8", description="Precision of the default model")
+    max_tokens: Annotated[int | None, Field(ge=8)] = Field(None, description="Token window; empty: the model's")
+    dim: Annotated[int | None, Field(ge=1)] = Field(None, description="Leading dimensions kept; empty: all")
+    query_prompt: str | None = Field(None, description="Put before a query; empty: the model's own")
+    document_prompt: str | None = Field(None, description="Put before a chunk; empty: the model's own")
+    device: str | None = Field(None, description="`cpu` or `cuda`; empty: a GPU when there is one")
+    n_threads: Annotated[int | None, Field(ge=1)] = Field(None, description="Threads; empty: all cores")
+
+
+class ChunkerSettings(Area):
+    """How text is cut for new index versions."""
+
+    max_tokens: Annotated[int | None, Field(ge=16)] = Field(
+        None, description="Longest chunk, headings included; empty: chosen to fit the encoder's window"
+    )
+    overlap_tokens: Annotated[int | None, Field(ge=0)] = Field(
+        None, description="Tokens repeated from the chunk before; empty: the chunker's default"
+    )
+
+
+class LoaderSettings(Area):
+    """Limits of the child process that reads a file."""
+
+    memory_bytes: int = Field(1024 * MEBIBYTE, ge=64 * MEBIBYTE, description="Memory ceiling")
+    seconds: float = Field(60.0, gt=0, description="Time limit for one file")
+    decompressed_bytes: int = Field(512 * MEBIBYTE, ge=1, description="Limit on what an archive may unpack to")
+
+
+class WorkerSettings(Area):
+    """The process that ingests."""
+
+    batch_documents: int = Field(128, ge=1, description="Documents taken together")
+    batch_bytes: int = Field(16 * MEBIBYTE, ge=1, description="Bytes of files taken together")
+    lease_seconds: float = Field(30.0, gt=0, description="A job returns to the queue when not renewed this long")
+    poll_seconds: float = Field(0.5, gt=0, description="Pause before the queue is looked at again")
+    max_attempts: int = Field(5, ge=1, description="Times a job is tried")
+    loaders: int = Field(2, ge=1, description="Files read at the same time")
+    nice: int = Field(10, ge=0, le=19, description="How far the worker gives way to searches")
+
+
+class SearchSettings(Area):
+    """Retrieval."""
+
+    mode: Mode = Field("auto", description="Mode of a search that names none")
+    alpha: float = Field(0.8, ge=0, le=1, description="Weight of the dense score in the convex combination")
+    rrf_k: int = Field(60, ge=1, description="Constant of reciprocal rank fusion")
+    candidate_k: int = Field(100, ge=1, description="Chunks fetched from each retriever before fusion")
+
+
+class AnswerSettings(Area):
+    """Answering."""
+
+    top_k: int = Field(8, ge=1, le=100, description="Passages an answer may rest on")
+    generator: Literal["auto", "extractive", "llm"] = Field(
+        "auto", description="`auto` takes the language model when one is set"
+    )
+    min_confidence: Annotated[float | None, Field(ge=0, le=1)] = Field(
+        None, description="Below this an answer is refused; empty: the calibrated threshold"
+    )
+    max_sentences: int = Field(3, ge=1, le=20, description="Sentences an extractive answer quotes at most")
+
+
+class LlmSettings(Area):
+    """A language model behind an OpenAI-compatible endpoint. None is needed."""
+
+    base_url: str | None = Field(None, description="Address up to and including /v1; empty: no model")
+    model: str = Field("", description="Model name sent with each request")
+    api_key: SecretStr | None = Field(None, description="Key sent as bearer token")
+    timeout_seconds: float = Field(60.0, gt=0, description="Longest time for one answer")
+    max_tokens: int = Field(800, ge=16, description="Longest answer")
+    context_tokens: int = Field(3000, ge=128, description="Tokens of passages put in the prompt")
+    temperature: float = Field(0.0, ge=0, le=2, description="Sampling temperature")
+    fallback: bool = Field(True, description="Answer with quotations when the model cannot be reached")
+
+    @field_validator("base_url", "model")
+    @classmethod
+    def stripped(cls, value: str | None) -> str | None:
+        return value.strip() or (None if value is None else "") if value else value
+
+
+class LogSettings(Area):
+    """What the service writes to standard error."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level written")
+    format: Literal["json", "text"] = Field("json", description="One JSON object a line, or plain text")
+
+
+class Settings(BaseSettings):
+    """Every setting; `FOOTNOTE_SEARCH_ALPHA=0.7` sets `search.alpha`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FOOTNOTE_", env_nested_delimiter="_", env_nested_max_split=1, frozen=True, extra="forbid"
+    )
+
+    home: Path = Field(Path("~/.local/share/footnote"), description="The data folder")
+    server: ServerSettings = ServerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    chunker: ChunkerSettings = ChunkerSettings()
+    loader: LoaderSettings = LoaderSettings()
+    worker: WorkerSettings = WorkerSettings()
+    search: SearchSettings = SearchSettings()
+    answer: AnswerSettings = AnswerSettings()
+    llm: LlmSettings = LlmSettings()
+    log: LogSettings = LogSettings()
+
+    @field_validator("home")
+    @classmethod
+    def absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def database_url(self) -> str:
+        return self.database.url or f"sqlite:///{self.home / 'footnote.db'}"
+
+    @property
+    def files_dir(self) -> Path:
+        """The content-addressed store of original files."""
+        return self.home / "files"
+
+    @property
+    def indexes_dir(self) -> Path:
+        return self.home / "indexes"
+
+    @property
+    def models_dir(self) -> Path:
+        """Exported models."""
+        return self.home / "models"
+
+
+def setting_names() -> dict[str, str]:
+    """Every environment variable and what it sets, in the order of the tree.
+
+    >>> setting_names()["FOOTNOTE_SEARCH_RRF_K"]
+    'Constant of reciprocal rank fusion'
+    """
+    names = {"FOOTNOTE_HOME": Settings.model_fields["home"].description or ""}
+    for area, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Area):
+            for name, inner in field.annotation.model_fields.items():
+                names[f"FOOTNOTE_{area}_{name}".upper()] = inner.description or ""
+    return names
+
+
+def unknown_variables() -> list[str]:
+    """Variables that begin with FOOTNOTE_ and set nothing: most likely misspelt."""
+    known = set(setting_names())
+    return sorted(name for name in os.environ if name.upper().startswith("FOOTNOTE_") and name.upper() not in known)
