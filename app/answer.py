@@ -58,7 +58,7 @@ class Answer:
 
     `text` carries markers such as `[1]` after each sentence. An abstention has no text, no claims and no
     citations, and says why in `reason`. `notes` tell what a reader should know of how it came about, for
-    example that a language model could not be reached. `dropped_markers` counts markers that named no passage.
+    example that a language model could not be reached. `dropped_markers` counts markers naming no passage.
     """
 
     text: str

@@ -1,0 +1,104 @@
+"""The words of a text that carry its meaning, as stems that can be compared."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+import tantivy
+
+# Words that ask, and words that fill a question, beside the analyser's own stop words.
+_QUESTION_WORDS = frozenset(
+    [
+        "what",
+        "which",
+        "who",
+        "whom",
+        "whose",
+        "when",
+        "where",
+        "why",
+        "how",
+        "many",
+        "much",
+        "did",
+        "do",
+        "does",
+        "doing",
+        "done",
+        "has",
+        "have",
+        "had",
+        "can",
+        "could",
+        "would",
+        "should",
+        "shall",
+        "may",
+        "might",
+        "must",
+        "been",
+        "being",
+        "were",
+        "am",
+        "me",
+        "my",
+        "i",
+        "you",
+        "your",
+        "we",
+        "our",
+        "us",
+        "he",
+        "she",
+        "his",
+        "her",
+        "him",
+        "its",
+        "from",
+        "than",
+        "also",
+        "any",
+        "some",
+        "about",
+        "please",
+        "tell",
+        "explain",
+        "describe",
+    ]
+)
+
+
+@lru_cache(maxsize=1)
+def _analyzer() -> tantivy.TextAnalyzer:
+    return (
+        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
+        .filter(tantivy.Filter.lowercase())
+        .filter(tantivy.Filter.stopword("english"))
+        .filter(tantivy.Filter.custom_stopword(sorted(_QUESTION_WORDS)))
+        .filter(tantivy.Filter.ascii_fold())
+        .filter(tantivy.Filter.stemmer("english"))
+        .build()
+    )
+
+
+def stems(text: str) -> list[str]:
+    """The stems of the words that carry meaning, in order, with repetitions.
+
+    >>> stems("Who were the Norman dukes?")
+    ['norman', 'duke']
+    """
+    return list(_analyzer().analyze(text))
+
+
+def inverse_frequencies(word_sets: Sequence[Iterable[str]]) -> dict[str, float]:
+    """How rare each word is among the texts: log(1 + n / number of texts that have it).
+
+    >>> frequencies = inverse_frequencies([{"a", "b"}, {"a"}])
+    >>> round(frequencies["a"], 3), round(frequencies["b"], 3)
+    (0.693, 1.099)
+    """
+    counts = Counter(word for words in word_sets for word in set(words))
+    return {word: math.log(1 + len(word_sets) / count) for word, count in counts.items()}
