@@ -31,8 +31,8 @@ class Marker:
 class MarkerReader:
     """Parts a stream into text and markers, wherever the stream is cut.
 
-    Known are `[1]`, `[1, 2]`, `[1-3]`, `[^1]`, `【1】`, `【1†source】` and `[Passage 1]`. What only looks like the
-    beginning of a marker is kept back until it is decided; other brackets pass as text.
+    Known are `[1]`, `[1, 2]`, `[1-3]`, `[^1]`, `【1】`, `【1†source】` and `[Passage 1]`. What only looks
+    like the beginning of a marker is kept back until it is decided; other brackets pass as text.
     """
 
     def __init__(self) -> None:

@@ -45,7 +45,7 @@ class Draft:
     def close_claim(
         self, *, start: int, end: int, spans: Sequence[Span], verdict: Verdict, support: float
     ) -> Iterator[GenerationEvent]:
-        """End the sentence at characters `[start, end)` of what was written: footnotes, markers, the claim."""
+        """End the sentence at characters `[start, end)` of the text: footnotes, markers, the claim."""
         numbers: dict[int, None] = {}
         for passage, first, last in spans:
             citation, new = self._footnotes.cite(passage, first, last)

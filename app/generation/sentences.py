@@ -10,7 +10,7 @@ import sentencex
 def split_sentences(text: str, start: int = 0) -> list[tuple[int, int]]:
     """Spans of the sentences without the space around them, moved by `start`.
 
-    >>> split_sentences("Dr. Who ran. He fell.")
+    >>> split_sentences("Dr. Lee ran. He fell.")
     [(0, 12), (13, 21)]
     """
     spans = []

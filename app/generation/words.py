@@ -10,65 +10,11 @@ from functools import lru_cache
 import tantivy
 
 # Words that ask, and words that fill a question, beside the analyser's own stop words.
-_QUESTION_WORDS = frozenset(
-    [
-        "what",
-        "which",
-        "who",
-        "whom",
-        "whose",
-        "when",
-        "where",
-        "why",
-        "how",
-        "many",
-        "much",
-        "did",
-        "do",
-        "does",
-        "doing",
-        "done",
-        "has",
-        "have",
-        "had",
-        "can",
-        "could",
-        "would",
-        "should",
-        "shall",
-        "may",
-        "might",
-        "must",
-        "been",
-        "being",
-        "were",
-        "am",
-        "me",
-        "my",
-        "i",
-        "you",
-        "your",
-        "we",
-        "our",
-        "us",
-        "he",
-        "she",
-        "his",
-        "her",
-        "him",
-        "its",
-        "from",
-        "than",
-        "also",
-        "any",
-        "some",
-        "about",
-        "please",
-        "tell",
-        "explain",
-        "describe",
-    ]
-)
+_QUESTION_WORDS = """
+what which who whom whose when where why how many much did do does doing done has have had can could would
+should shall may might must been being were am me my i you your we our us he she his her him its from than
+also any some about please tell explain describe
+"""
 
 
 @lru_cache(maxsize=1)
@@ -77,7 +23,7 @@ def _analyzer() -> tantivy.TextAnalyzer:
         tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
         .filter(tantivy.Filter.lowercase())
         .filter(tantivy.Filter.stopword("english"))
-        .filter(tantivy.Filter.custom_stopword(sorted(_QUESTION_WORDS)))
+        .filter(tantivy.Filter.custom_stopword(_QUESTION_WORDS.split()))
         .filter(tantivy.Filter.ascii_fold())
         .filter(tantivy.Filter.stemmer("english"))
         .build()
