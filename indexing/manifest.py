@@ -1,0 +1,145 @@
+"""The manifest of an index version: which files it consists of, and what they were made from and with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from indexing.errors import IndexDamaged, IndexMissing
+from indexing.files import FileRecord, replace_file
+from indexing.types import Scalar
+
+FORMAT = 1
+NAME = "manifest.json"
+
+SegmentKind = Literal["flat", "rabitq"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionSpec:
+    """What an index version is made with; changing any of it takes a new version."""
+
+    version: str
+    encoder_name: str
+    encoder_fingerprint: str
+    dim: int
+    chunker_fingerprint: str
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentRecord:
+    """An immutable directory of rows; `n_rows` counts the deleted ones too."""
+
+    name: str
+    n_rows: int
+    kind: SegmentKind
+    files: tuple[FileRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LexicalRecord:
+    """The immutable directory of the inverted index."""
+
+    name: str
+    files: tuple[FileRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retired:
+    """A file or directory that commit number `commit` made superfluous; kept a while for slow readers."""
+
+    name: str
+    commit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """`change` is the number of the last applied change, `commit` counts the commits of this version."""
+
+    spec: VersionSpec
+    created_at: str
+    commit: int = 0
+    change: int = 0
+    n_documents: int = 0
+    n_chunks: int = 0
+    segments: tuple[SegmentRecord, ...] = ()
+    tombstones: FileRecord | None = None
+    lexical: LexicalRecord | None = None
+    retired: tuple[Retired, ...] = ()
+    next_segment: int = 1
+    format: int = FORMAT
+
+    @property
+    def files(self) -> tuple[FileRecord, ...]:
+        """Every file a reader needs."""
+        records = [record for segment in self.segments for record in segment.files]
+        records += self.lexical.files if self.lexical else ()
+        records += (self.tombstones,) if self.tombstones else ()
+        return tuple(records)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The entries of the version directory that a reader needs."""
+        return frozenset(record.name.partition("/")[0] for record in self.files)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows on disk, deleted ones included; `n_chunks` of them are found."""
+        return sum(segment.n_rows for segment in self.segments)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(record.size for record in self.files)
+
+
+def save_manifest(directory: Path, manifest: Manifest) -> None:
+    """Makes the manifest the version's state, in one step."""
+    text = json.dumps(asdict(manifest), indent=1, sort_keys=True)
+    replace_file(directory / NAME, text.encode() + b"\n")
+
+
+def load_manifest(directory: Path) -> Manifest:
+    """Raises IndexMissing if there is none, IndexDamaged if it cannot be read."""
+    try:
+        data = (directory / NAME).read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise IndexMissing(f"There is no index version in {directory}.") from exc
+    try:
+        fields = json.loads(data)
+        known = fields["format"]
+    except (ValueError, KeyError, TypeError) as exc:
+        raise IndexDamaged(f"The manifest in {directory} cannot be read: {exc!r}.") from exc
+    if known != FORMAT:
+        raise IndexDamaged(
+            f"The index version in {directory} has format {known}; this program reads format {FORMAT}. "
+            "Build it again with `footnote index build`."
+        )
+    try:
+        return _parse(fields)
+    except (KeyError, TypeError, AttributeError) as exc:
+        raise IndexDamaged(f"The manifest in {directory} is incomplete: {exc!r}.") from exc
+
+
+def _parse(fields: dict[str, Any]) -> Manifest:
+    lexical = fields["lexical"]
+    return Manifest(
+        **{
+            **fields,
+            "spec": VersionSpec(**fields["spec"]),
+            "segments": tuple(
+                SegmentRecord(**{**segment, "files": _records(segment["files"])})
+                for segment in fields["segments"]
+            ),
+            "lexical": lexical and LexicalRecord(name=lexical["name"], files=_records(lexical["files"])),
+            "tombstones": fields["tombstones"] and FileRecord(**fields["tombstones"]),
+            "retired": tuple(Retired(**retired) for retired in fields["retired"]),
+        }
+    )
+
+
+def _records(files: list[dict[str, Any]]) -> tuple[FileRecord, ...]:
+    return tuple(FileRecord(**file) for file in files)
