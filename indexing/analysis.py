@@ -13,7 +13,7 @@ MAX_TERM_BYTES = 64
 def build_analyzer() -> TextAnalyzer:
     """Words in lower case, without diacritics and English stop words, cut to their Snowball stem.
 
-    >>> build_analyzer().analyze("The Cafés of Zürich were opening")
+    >>> build_analyzer().analyze("The Cafés of Zürich are opening")
     ['cafe', 'zurich', 'open']
     """
     return (
