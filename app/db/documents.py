@@ -1,0 +1,533 @@
+"""Documents: what is kept of a source, and how one content follows another.
+
+Read: `get` · `get_by_source` · `list_page` · `counts` · `ids_of_collection` · `get_revision` · `newest_text`
+· `without_chunks` · `content_hashes` · `unreferenced`. Accept: `upsert_pending` · `reopen` · `patch` ·
+`delete`. Ingest: `begin` · `save_text` · `publish` · `set_error`. The caller commits.
+
+A document's `meta` is what filters see: the loader's metadata of the served revision, and over it the user's
+own. `attributes` mirrors it in the same transaction. `title` likewise is the user's, else the loader's.
+
+Whoever logs a change does so before touching the document, so that all transactions lock collection, then
+document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final, Literal
+
+from sqlalchemy import ColumnElement, exists, func, select, tuple_, update
+from sqlalchemy import delete as delete_from
+from sqlalchemy.orm import Session
+
+from app.db import collections, revisions
+from app.db.attributes import set_attributes
+from app.db.dialects import in_batches, insert
+from app.db.errors import DocumentNotFound, RevisionNotFound
+from app.db.metadata import flatten
+from app.db.paging import Page, read_cursor, write_cursor
+from app.db.revisions import content_hashes as content_hashes
+from app.db.revisions import unreferenced as unreferenced
+from app.db.tables import (
+    AttributeRow,
+    ChunkRow,
+    CollectionRow,
+    DocumentRow,
+    IndexVersionRow,
+    RevisionRow,
+)
+from app.db.texts import checked_text
+from app.db.types import utc_now
+from indexing.types import Block, Heading, LoadedText, stable_id
+from indexing.types import Page as TextPage
+
+DocumentStatus = Literal["pending", "processing", "ready", "failed"]
+
+# PostgreSQL cannot index more than about 2,700 bytes.
+MAX_SOURCE_BYTES = 2000
+
+
+class Unset(Enum):
+    """The value of an argument that was not given, where None means something."""
+
+    UNSET = "unset"
+
+
+UNSET: Final = Unset.UNSET
+
+get_revision = revisions.get
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upserted:
+    """An accepted upload: the document, and the revision to be ingested, None where nothing is to do."""
+
+    document: DocumentRow
+    revision: int | None
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionFile:
+    """What a worker needs to load a revision; `title` is the user's own, None to take the loader's."""
+
+    document_id: int
+    revision: int
+    content_hash: str
+    source: str
+    filename: str | None
+    media_type: str | None
+    n_bytes: int
+    title: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptText:
+    """The canonical text of a revision as its loader gave it, and the title it is shown under."""
+
+    revision: int
+    title: str | None
+    loaded: LoadedText
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deleted:
+    """What a deletion took away, the number of its change, and the files that no document needs any more."""
+
+    n_chunks: int
+    n_revisions: int
+    change_number: int
+    content_hashes: tuple[str, ...]
+
+
+def id_of(collection_name: str, source: str) -> int:
+    """The id that a document of this source has or would have."""
+    return stable_id("document", collection_name, source)
+
+
+def get(session: Session, document_id: int) -> DocumentRow:
+    """Raises DocumentNotFound."""
+    row = session.get(DocumentRow, document_id, populate_existing=True)
+    if row is None:
+        raise DocumentNotFound("there is no such document")
+    return row
+
+
+def get_by_source(session: Session, collection_id: int, source: str) -> DocumentRow | None:
+    """The document of this source, or None."""
+    statement = select(DocumentRow).where(
+        DocumentRow.collection_id == collection_id, DocumentRow.source == source
+    )
+    return session.scalars(statement.execution_options(populate_existing=True)).one_or_none()
+
+
+def list_page(
+    session: Session,
+    *,
+    collection_id: int | None = None,
+    status: DocumentStatus | None = None,
+    where: ColumnElement[bool] | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Page[DocumentRow]:
+    """Documents by age, the oldest first; `where` is a compiled filter. Raises CursorError."""
+    statement = select(DocumentRow).order_by(DocumentRow.created_at, DocumentRow.id).limit(limit + 1)
+    if collection_id is not None:
+        statement = statement.where(DocumentRow.collection_id == collection_id)
+    if status is not None:
+        statement = statement.where(DocumentRow.status == status)
+    if where is not None:
+        statement = statement.where(where)
+    if cursor is not None:
+        created_at, document_id = read_cursor(cursor, int)
+        statement = statement.where(
+            tuple_(DocumentRow.created_at, DocumentRow.id) > tuple_(created_at, document_id)
+        )
+    rows = session.scalars(statement.execution_options(populate_existing=True)).all()
+    more = len(rows) > limit
+    last = rows[limit - 1] if more else None
+    return Page(items=rows[:limit], next_cursor=write_cursor(last.created_at, last.id) if last else None)
+
+
+def counts(session: Session, *, collection_id: int | None = None) -> dict[tuple[int, str], int]:
+    """How many documents there are by collection id and status."""
+    statement = select(DocumentRow.collection_id, DocumentRow.status, func.count()).group_by(
+        DocumentRow.collection_id, DocumentRow.status
+    )
+    if collection_id is not None:
+        statement = statement.where(DocumentRow.collection_id == collection_id)
+    return {(owner, status): n_documents for owner, status, n_documents in session.execute(statement)}
+
+
+def ids_of_collection(session: Session, collection_id: int) -> list[int]:
+    """The ids of a collection's documents, sorted."""
+    statement = select(DocumentRow.id).where(DocumentRow.collection_id == collection_id)
+    return list(session.scalars(statement.order_by(DocumentRow.id)))
+
+
+def upsert_pending(
+    session: Session,
+    *,
+    collection: CollectionRow,
+    source: str,
+    content_hash: str,
+    n_bytes: int,
+    title: str | None = None,
+    filename: str | None = None,
+    media_type: str | None = None,
+    meta: Mapping[str, Any] | None = None,
+    now: datetime | None = None,
+) -> Upserted:
+    """Accept content for a source.
+
+    The same bytes as the newest accepted ones are no new revision: where they are ready, nothing is to do;
+    else the revision that waits, works or failed is given again. New bytes become a new revision, and the one
+    served stays until `publish`. Title and metadata, where given, are patched into a document that was there.
+    Raises InvalidText, MetadataError.
+    """
+    now = now or utc_now()
+    checked_text("source", source, max_bytes=MAX_SOURCE_BYTES)
+    file = {
+        "filename": checked_text("filename", filename),
+        "media_type": checked_text("media_type", media_type),
+        "n_bytes": n_bytes,
+    }
+    document_id = id_of(collection.name, source)
+    is_new = _insert(session, document_id, collection.id, source, content_hash, title, meta or {}, file, now)
+    if is_new:
+        set_attributes(session, document_id, meta or {})
+    elif title is not None or meta is not None:
+        patch(session, document_id, title=UNSET if title is None else title, meta=meta, now=now)
+    document = _locked(session, document_id)
+    if not is_new and document.content_hash == content_hash and document.status != "failed":
+        last = revisions.newest(session, document_id)
+        waits = last is not None and document.status != "ready"
+        return Upserted(document=document, revision=last.number if last and waits else None, is_new=False)
+    number = revisions.accept(session, document_id, content_hash, file, now)
+    _update(
+        session, document_id, content_hash=content_hash, updated_at=now, **_NO_ERROR, **file, status="pending"
+    )
+    return Upserted(document=get(session, document_id), revision=number, is_new=is_new)
+
+
+def reopen(session: Session, document_id: int, *, now: datetime | None = None) -> int:
+    """A new revision of the bytes accepted last, to be ingested: for another title, or a better loader.
+
+    Raises DocumentNotFound.
+    """
+    now = now or utc_now()
+    document = _locked(session, document_id)
+    file = {"filename": document.filename, "media_type": document.media_type, "n_bytes": document.n_bytes}
+    number = revisions.accept(session, document_id, document.content_hash, file, now)
+    _update(session, document_id, status="pending", updated_at=now, **_NO_ERROR)
+    return number
+
+
+def patch(
+    session: Session,
+    document_id: int,
+    *,
+    title: str | Unset | None = UNSET,
+    meta: Mapping[str, Any] | None = None,
+    now: datetime | None = None,
+) -> DocumentRow:
+    """Set the title where given, merge metadata, in which null removes a name, and log the change.
+
+    A title of None goes back to the loader's.     Chunks keep the title they were cut under until the document is ingested again; see `reopen`.
+    Raises DocumentNotFound, InvalidText, MetadataError.
+    """
+    now = now or utc_now()
+    if title is not UNSET:
+        checked_text("title", title)
+    flatten(meta or {})
+    owner = get(session, document_id).collection_id
+    change = collections.next_change(session, owner, document_id, "upsert", now=now)
+    document = _locked(session, document_id)
+    merged = {name: value for name, value in {**document.meta, **(meta or {})}.items() if value is not None}
+    new_title = document.title if title is UNSET else title
+    if new_title is None and (served := _served(session, document)) is not None:
+        new_title = served.title
+    set_attributes(session, document_id, merged)
+    _update(session, document_id, title=new_title, meta=merged, change_number=change, updated_at=now)
+    return get(session, document_id)
+
+
+def delete(session: Session, document_id: int, *, now: datetime | None = None) -> Deleted:
+    """Remove a document with its chunks, revisions and attributes, and log the change.
+
+    Raises DocumentNotFound.
+    """
+    owner = get(session, document_id).collection_id
+    change = collections.next_change(session, owner, document_id, "delete", now=now)
+    row = _locked(session, document_id)
+    session.expunge(row)
+    n_chunks = session.execute(_remove_chunks(document_id)).all()
+    hashes = session.scalars(
+        delete_from(RevisionRow)
+        .where(RevisionRow.document_id == document_id)
+        .returning(RevisionRow.content_hash)
+        .execution_options(synchronize_session=False)
+    ).all()
+    session.execute(delete_from(AttributeRow).where(AttributeRow.document_id == document_id))
+    session.execute(delete_from(DocumentRow).where(DocumentRow.id == document_id))
+    return Deleted(
+        n_chunks=len(n_chunks),
+        n_revisions=len(hashes),
+        change_number=change,
+        content_hashes=unreferenced(session, hashes),
+    )
+
+
+def begin(
+    session: Session, document_id: int, number: int, *, now: datetime | None = None
+) -> RevisionFile | None:
+    """Mark a revision as being worked on; None where it needs no work: it is served, or newer content waits.
+
+    Raises DocumentNotFound, RevisionNotFound.
+    """
+    document = _locked(session, document_id)
+    revision = get_revision(session, document_id, number)
+    if number <= document.revision or not _is_newest(session, document_id, number):
+        return None
+    _update(session, document_id, status="processing", updated_at=now or utc_now(), **_NO_ERROR)
+    return RevisionFile(
+        document_id=document_id,
+        revision=number,
+        content_hash=revision.content_hash,
+        source=document.source,
+        filename=revision.filename,
+        media_type=revision.media_type,
+        n_bytes=revision.n_bytes,
+        title=_own_title(document, _served(session, document)),
+    )
+
+
+def save_text(
+    session: Session, document_id: int, number: int, loaded: LoadedText, *, now: datetime | None = None
+) -> int:
+    """Keep a revision's canonical text, and give the number of the change.
+
+    Write its chunks with `chunks.insert` in the same transaction; those of the revision served so far stay
+    beside them until `publish`. Raises DocumentNotFound, MetadataError, and RevisionNotFound where a later
+    one is served.
+    """
+    flatten(loaded.metadata)
+    owner = get(session, document_id).collection_id
+    change = collections.next_change(session, owner, document_id, "upsert", now=now)
+    document = _locked(session, document_id)
+    _refuse_superseded(document, number)
+    revisions.change(
+        session,
+        document_id,
+        number,
+        text=loaded.text,
+        title=loaded.title,
+        meta=dict(loaded.metadata),
+        pages=[asdict(page) for page in loaded.pages],
+        headings=[asdict(heading) for heading in loaded.headings],
+        blocks=[asdict(block) for block in loaded.blocks],
+    )
+    return change
+
+
+def publish(
+    session: Session, document_id: int, number: int, *, now: datetime | None = None
+) -> tuple[str, ...]:
+    """Serve this revision from now on, and give the files that no document needs any more.
+
+    Chunks and texts of earlier revisions go, and that is a change. The document is ready unless newer content
+    waits. Can be run twice. Raises DocumentNotFound, and RevisionNotFound where a later revision is served.
+    """
+    now = now or utc_now()
+    owner = get(session, document_id).collection_id
+    collections.next_change(session, owner, document_id, "upsert", now=now)
+    document = _locked(session, document_id)
+    _refuse_superseded(document, number)
+    revision = get_revision(session, document_id, number)
+    served = _served(session, document)
+    meta = {**revision.meta, **_own_meta(document, served)}
+    session.execute(_remove_chunks(document_id, ChunkRow.revision != number))
+    revisions.change(session, document_id, number, status="ready", ready_at=now)
+    freed = revisions.supersede(session, document_id, number)
+    newest = {"status": "ready", **_NO_ERROR} if _is_newest(session, document_id, number) else {}
+    _update(
+        session,
+        document_id,
+        revision=number,
+        title=_own_title(document, served) or revision.title,
+        meta=meta,
+        n_chunks=_n_chunks(session, document),
+        n_pages=len(revision.pages),
+        updated_at=now,
+        **newest,
+    )
+    set_attributes(session, document_id, meta)
+    return freed
+
+
+def set_error(
+    session: Session, document_id: int, number: int, *, code: str, detail: str, now: datetime | None = None
+) -> None:
+    """Record why a revision could not be ingested; the document fails with it unless newer content waits.
+
+    The revision that is served stays served, and one that is served does not fail any more.
+    Raises DocumentNotFound, RevisionNotFound.
+    """
+    document = _locked(session, document_id)
+    if number <= document.revision:
+        return
+    revisions.change(session, document_id, number, status="failed")
+    if _is_newest(session, document_id, number):
+        error = {"error_code": code, "error_detail": detail.replace("\0", "\ufffd")}
+        _update(session, document_id, status="failed", updated_at=now or utc_now(), **error)
+
+
+def newest_text(session: Session, document_id: int) -> KeptText | None:
+    """The text that chunks are to be cut from: of the last revision that was loaded."""
+    document = session.get(DocumentRow, document_id, populate_existing=True)
+    revision = revisions.newest_with_text(session, document_id)
+    if document is None or revision is None or revision.text is None:
+        return None
+    return KeptText(
+        revision=revision.number,
+        title=_own_title(document, _served(session, document)) or revision.title,
+        loaded=LoadedText(
+            text=revision.text,
+            title=revision.title,
+            metadata=revision.meta,
+            pages=tuple(TextPage(**page) for page in revision.pages),
+            headings=tuple(Heading(**heading) for heading in revision.headings),
+            blocks=tuple(Block(**block) for block in revision.blocks),
+        ),
+    )
+
+
+def without_chunks(session: Session, document_ids: Iterable[int], chunker: str) -> list[int]:
+    """Those of the documents whose `newest_text` has no chunk under this chunker, sorted."""
+    found: list[int] = []
+    for batch in in_batches(sorted(set(document_ids))):
+        loaded = (
+            select(RevisionRow.document_id, func.max(RevisionRow.number).label("number"))
+            .where(RevisionRow.document_id.in_(batch), RevisionRow.text.is_not(None))
+            .group_by(RevisionRow.document_id)
+            .subquery()
+        )
+        cut = exists().where(
+            ChunkRow.document_id == loaded.c.document_id,
+            ChunkRow.chunker == chunker,
+            ChunkRow.revision == loaded.c.number,
+        )
+        found += session.scalars(select(loaded.c.document_id).where(~cut).order_by(loaded.c.document_id))
+    return found
+
+
+_NO_ERROR: Final = {"error_code": None, "error_detail": None}
+
+
+def _insert(
+    session: Session,
+    document_id: int,
+    collection_id: int,
+    source: str,
+    content_hash: str,
+    title: str | None,
+    meta: Mapping[str, Any],
+    file: Mapping[str, Any],
+    now: datetime,
+) -> bool:
+    """Insert unless it is there; say whether it was new."""
+    flatten(meta)
+    statement = (
+        insert(session, DocumentRow)
+        .values(
+            id=document_id,
+            collection_id=collection_id,
+            source=source,
+            title=checked_text("title", title),
+            status="pending",
+            content_hash=content_hash,
+            meta=dict(meta),
+            n_chunks=0,
+            n_pages=0,
+            revision=0,
+            change_number=0,
+            created_at=now,
+            updated_at=now,
+            **file,
+        )
+        .on_conflict_do_nothing()
+        .returning(DocumentRow.id)
+    )
+    return session.execute(statement).scalar_one_or_none() is not None
+
+
+def _locked(session: Session, document_id: int) -> DocumentRow:
+    """The row, which no other transaction changes until the commit. Raises DocumentNotFound."""
+    statement = select(DocumentRow).where(DocumentRow.id == document_id).with_for_update()
+    row = session.scalars(statement.execution_options(populate_existing=True)).one_or_none()
+    if row is None:
+        raise DocumentNotFound("there is no such document")
+    return row
+
+
+def _is_newest(session: Session, document_id: int, number: int) -> bool:
+    last = revisions.newest(session, document_id)
+    return last is not None and last.number == number
+
+
+def _refuse_superseded(document: DocumentRow, number: int) -> None:
+    if number < document.revision:
+        raise RevisionNotFound(f"revision {number} was superseded by {document.revision}")
+
+
+def _served(session: Session, document: DocumentRow) -> RevisionRow | None:
+    return get_revision(session, document.id, document.revision) if document.revision else None
+
+
+def _own_title(document: DocumentRow, served: RevisionRow | None) -> str | None:
+    """The title that the user gave; None where it is only what the served revision's loader said."""
+    return None if served is not None and document.title == served.title else document.title
+
+
+def _own_meta(document: DocumentRow, served: RevisionRow | None) -> dict[str, Any]:
+    """The metadata that does not come from the served revision's loader."""
+    loaded = served.meta if served is not None else {}
+    return {
+        name: value for name, value in document.meta.items() if name not in loaded or loaded[name] != value
+    }
+
+
+def _n_chunks(session: Session, document: DocumentRow) -> int:
+    """How many chunks the served index holds of it."""
+    statement = (
+        select(func.count())
+        .select_from(ChunkRow)
+        .join(IndexVersionRow, IndexVersionRow.chunker_fingerprint == ChunkRow.chunker)
+        .join(CollectionRow, CollectionRow.active_version_id == IndexVersionRow.id)
+        .where(ChunkRow.document_id == document.id, CollectionRow.id == document.collection_id)
+    )
+    return session.scalars(statement).one()
+
+
+def _remove_chunks(document_id: int, *where: ColumnElement[bool]) -> Any:
+    return (
+        delete_from(ChunkRow)
+        .where(ChunkRow.document_id == document_id, *where)
+        .returning(ChunkRow.id)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _update(session: Session, document_id: int, **values: Any) -> None:
+    statement = (
+        update(DocumentRow)
+        .where(DocumentRow.id == document_id)
+        .values(**values)
+        .returning(DocumentRow.id)
+        .execution_options(synchronize_session=False)
+    )
+    if session.execute(statement).scalar_one_or_none() is None:
+        raise DocumentNotFound("there is no such document")

@@ -1,0 +1,142 @@
+"""The contents that a document has had: rows of `revisions`, by document and number.
+
+`get` · `newest` · `newest_with_text` · `accept` · `change` · `supersede` · `unreferenced` · `content_hashes`
+· `forget_superseded`. What a document does with them is in `app.db.documents`. The caller commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Select, select, update
+from sqlalchemy import delete as delete_from
+from sqlalchemy.orm import Session
+
+from app.db.dialects import in_batches, insert
+from app.db.errors import RevisionNotFound
+from app.db.tables import DocumentRow, RevisionRow
+
+RevisionStatus = Literal["pending", "ready", "failed", "superseded"]
+
+
+def get(session: Session, document_id: int, number: int) -> RevisionRow:
+    """Raises RevisionNotFound."""
+    row = session.get(RevisionRow, (document_id, number), populate_existing=True)
+    if row is None:
+        raise RevisionNotFound(f"the document has no revision {number}")
+    return row
+
+
+def newest(session: Session, document_id: int) -> RevisionRow | None:
+    """The revision that was accepted last, whatever became of it."""
+    return session.scalars(_newest(document_id)).one_or_none()
+
+
+def newest_with_text(session: Session, document_id: int) -> RevisionRow | None:
+    """The last revision that was loaded, whether it is served yet or not."""
+    return session.scalars(_newest(document_id, RevisionRow.text.is_not(None))).one_or_none()
+
+
+def accept(
+    session: Session, document_id: int, content_hash: str, file: Mapping[str, Any], now: datetime
+) -> int:
+    """The number of the revision that waits: the newest if it is of these bytes, else a new one.
+
+    The caller holds the document's row.
+    """
+    last = newest(session, document_id)
+    if last is not None and last.content_hash == content_hash and last.status in ("pending", "failed"):
+        change(session, document_id, last.number, status="pending", **file)
+        return last.number
+    number = last.number + 1 if last is not None else 1
+    session.execute(
+        insert(session, RevisionRow).values(
+            document_id=document_id,
+            number=number,
+            content_hash=content_hash,
+            status="pending",
+            meta={},
+            pages=[],
+            headings=[],
+            blocks=[],
+            created_at=now,
+            **file,
+        )
+    )
+    return number
+
+
+def change(session: Session, document_id: int, number: int, **values: Any) -> None:
+    """Set columns of a revision. Raises RevisionNotFound."""
+    statement = (
+        update(RevisionRow)
+        .where(RevisionRow.document_id == document_id, RevisionRow.number == number)
+        .values(**values)
+        .returning(RevisionRow.number)
+        .execution_options(synchronize_session=False)
+    )
+    if session.execute(statement).scalar_one_or_none() is None:
+        raise RevisionNotFound(f"the document has no revision {number}")
+
+
+def supersede(session: Session, document_id: int, before: int) -> tuple[str, ...]:
+    """End the revisions before a number, and give the files that no document needs any more.
+
+    The rows stay as a record, without the text, which can be long.
+    """
+    hashes = session.scalars(
+        update(RevisionRow)
+        .where(
+            RevisionRow.document_id == document_id,
+            RevisionRow.number < before,
+            RevisionRow.status != "superseded",
+        )
+        .values(status="superseded", text=None, pages=[], headings=[], blocks=[])
+        .returning(RevisionRow.content_hash)
+        .execution_options(synchronize_session=False)
+    ).all()
+    return unreferenced(session, hashes)
+
+
+def unreferenced(session: Session, hashes: Iterable[str]) -> tuple[str, ...]:
+    """Those of the hashes whose file no revision needs; a superseded one needs none."""
+    wanted = set(hashes)
+    for batch in in_batches(sorted(wanted)):
+        statement = select(RevisionRow.content_hash).where(
+            RevisionRow.content_hash.in_(batch), RevisionRow.status != "superseded"
+        )
+        wanted -= set(session.scalars(statement))
+    return tuple(sorted(wanted))
+
+
+def content_hashes(session: Session, *, collection_id: int | None = None) -> tuple[str, ...]:
+    """The hash of every file that some revision needs, of one collection or of all."""
+    statement = select(RevisionRow.content_hash).where(RevisionRow.status != "superseded").distinct()
+    if collection_id is not None:
+        statement = statement.join(DocumentRow, DocumentRow.id == RevisionRow.document_id).where(
+            DocumentRow.collection_id == collection_id
+        )
+    return tuple(session.scalars(statement))
+
+
+def forget_superseded(session: Session, *, before: datetime) -> int:
+    """Remove the superseded revisions that were accepted before an instant; how many went."""
+    statement = (
+        delete_from(RevisionRow)
+        .where(RevisionRow.status == "superseded", RevisionRow.created_at < before)
+        .returning(RevisionRow.number)
+        .execution_options(synchronize_session=False)
+    )
+    return len(session.execute(statement).all())
+
+
+def _newest(document_id: int, *where: Any) -> Select[RevisionRow]:
+    return (
+        select(RevisionRow)
+        .where(RevisionRow.document_id == document_id, *where)
+        .order_by(RevisionRow.number.desc())
+        .limit(1)
+        .execution_options(populate_existing=True)
+    )

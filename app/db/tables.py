@@ -1,0 +1,259 @@
+"""The tables. Rows are plain records: no relationship is ever loaded behind the reader's back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from app.db.types import Identifier, SortedText, UtcDateTime
+
+NAMING_CONVENTION = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+LIVE = text("status IN ('todo', 'doing')")
+DOING = text("status = 'doing'")
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+
+
+class CollectionRow(Base):
+    """A set of documents that is searched together; `change_number` is the last one allotted."""
+
+    __tablename__ = "collections"
+
+    id: Mapped[int] = mapped_column(Identifier, primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(SortedText, unique=True)
+    description: Mapped[str] = mapped_column(Text, default="")
+    change_number: Mapped[int] = mapped_column(Identifier, default=0)
+    # No foreign key: versions point at collections already, and activation checks the version itself.
+    active_version_id: Mapped[str | None] = mapped_column(String(64))
+    settings: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class DocumentRow(Base):
+    """A source within a collection; `revision` is the one served, 0 while none is."""
+
+    __tablename__ = "documents"
+    __table_args__ = (
+        UniqueConstraint("collection_id", "source"),
+        Index(None, "collection_id", "created_at", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(Identifier, primary_key=True, autoincrement=False)
+    collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"))
+    source: Mapped[str] = mapped_column(SortedText)
+    title: Mapped[str | None] = mapped_column(SortedText)
+    status: Mapped[str] = mapped_column(String(16))
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_detail: Mapped[str | None] = mapped_column(Text)
+    content_hash: Mapped[str] = mapped_column(String(64))
+    media_type: Mapped[str | None] = mapped_column(SortedText)
+    filename: Mapped[str | None] = mapped_column(SortedText)
+    n_bytes: Mapped[int] = mapped_column(Identifier, default=0)
+    n_chunks: Mapped[int] = mapped_column(Integer, default=0)
+    n_pages: Mapped[int] = mapped_column(Integer, default=0)
+    meta: Mapped[dict[str, Any]] = mapped_column("metadata", JSON, default=dict)
+    revision: Mapped[int] = mapped_column(Integer, default=0)
+    change_number: Mapped[int] = mapped_column(Identifier, default=0)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class RevisionRow(Base):
+    """One accepted content of a document; its text goes once a later revision is served."""
+
+    __tablename__ = "revisions"
+
+    document_id: Mapped[int] = mapped_column(
+        ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    content_hash: Mapped[str] = mapped_column(String(64), index=True)
+    filename: Mapped[str | None] = mapped_column(Text)
+    media_type: Mapped[str | None] = mapped_column(Text)
+    n_bytes: Mapped[int] = mapped_column(Identifier, default=0)
+    title: Mapped[str | None] = mapped_column(Text)
+    meta: Mapped[dict[str, Any]] = mapped_column("metadata", JSON, default=dict)
+    text: Mapped[str | None] = mapped_column(Text)
+    pages: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
+    headings: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
+    blocks: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
+    status: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    ready_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class AttributeRow(Base):
+    """One scalar of a document's metadata, flattened for filters.
+
+    `text_key` is the beginning of `text_value`: short enough for every index, and all of it for most values.
+    """
+
+    __tablename__ = "attributes"
+    __table_args__ = (
+        Index(None, "field", "text_key"),
+        Index(None, "field", "number_value"),
+    )
+
+    document_id: Mapped[int] = mapped_column(
+        ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    field: Mapped[str] = mapped_column(SortedText, primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    text_value: Mapped[str | None] = mapped_column(SortedText)
+    text_key: Mapped[str | None] = mapped_column(SortedText)
+    number_value: Mapped[float | None] = mapped_column(Float(53))
+
+
+class ChunkRow(Base):
+    """A chunk of the served revision. Every row here may be shown."""
+
+    __tablename__ = "chunks"
+    __table_args__ = (Index(None, "document_id", "chunker", "ordinal"),)
+
+    id: Mapped[int] = mapped_column(Identifier, primary_key=True, autoincrement=False)
+    document_id: Mapped[int] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"))
+    revision: Mapped[int] = mapped_column(Integer)
+    chunker: Mapped[str] = mapped_column(String(64))
+    ordinal: Mapped[int] = mapped_column(Integer)
+    start: Mapped[int] = mapped_column(Integer)
+    end: Mapped[int] = mapped_column(Integer)
+    page: Mapped[int | None] = mapped_column(Integer)
+    heading_path: Mapped[list[str]] = mapped_column(JSON, default=list)
+    text: Mapped[str] = mapped_column(Text)
+    text_hash: Mapped[str] = mapped_column(String(64), index=True)
+    n_tokens: Mapped[int] = mapped_column(Integer, default=0)
+
+
+class VectorRow(Base):
+    """A kept embedding, by encoder and text: `vector` is float16 bytes, little-endian, of length `dim`."""
+
+    __tablename__ = "vectors"
+
+    fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
+    text_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    dim: Mapped[int] = mapped_column(Integer)
+    vector: Mapped[bytes] = mapped_column(LargeBinary)
+    tokens: Mapped[bytes | None] = mapped_column(LargeBinary)
+    n_tokens: Mapped[int | None] = mapped_column(Integer)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class JobRow(Base):
+    """A piece of work; at most one live job per `dedup_key`, and one in work per document."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index(None, "status", "priority", "created_at", "id"),
+        Index(None, "created_at", "id"),
+        Index("uq_jobs_live_dedup_key", "dedup_key", unique=True, sqlite_where=LIVE, postgresql_where=LIVE),
+        Index(
+            "uq_jobs_doing_document_id",
+            "document_id",
+            unique=True,
+            sqlite_where=DOING,
+            postgresql_where=DOING,
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(64))
+    # No foreign keys: a job outlives the document and the collection it worked on.
+    collection_id: Mapped[int | None] = mapped_column(Identifier)
+    document_id: Mapped[int | None] = mapped_column(Identifier, index=True)
+    payload: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    status: Mapped[str] = mapped_column(String(16))
+    priority: Mapped[int] = mapped_column(Integer, default=0)
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    max_attempts: Mapped[int] = mapped_column(Integer, default=5)
+    run_after: Mapped[datetime] = mapped_column(UtcDateTime)
+    dedup_key: Mapped[str | None] = mapped_column(String(255))
+    worker: Mapped[str | None] = mapped_column(String(255))
+    heartbeat_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    progress_done: Mapped[int] = mapped_column(Identifier, default=0)
+    progress_total: Mapped[int | None] = mapped_column(Identifier)
+    progress_note: Mapped[str | None] = mapped_column(Text)
+    cancel_requested: Mapped[bool] = mapped_column(Boolean, default=False)
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_detail: Mapped[str | None] = mapped_column(Text)
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class IndexVersionRow(Base):
+    """An index directory beside the database, and how far it has followed the changes."""
+
+    __tablename__ = "index_versions"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), index=True)
+    status: Mapped[str] = mapped_column(String(16))
+    encoder_name: Mapped[str] = mapped_column(Text)
+    encoder_fingerprint: Mapped[str] = mapped_column(String(64))
+    encoder_spec: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    chunker_fingerprint: Mapped[str] = mapped_column(String(64))
+    chunker_spec: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    dim: Mapped[int] = mapped_column(Integer)
+    n_documents: Mapped[int] = mapped_column(Integer, default=0)
+    n_chunks: Mapped[int] = mapped_column(Integer, default=0)
+    change_number: Mapped[int] = mapped_column(Identifier, default=0)
+    directory: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    activated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    error: Mapped[str | None] = mapped_column(Text)
+
+
+class ChangeRow(Base):
+    """A document was changed or deleted; numbers are gap-free within a collection."""
+
+    __tablename__ = "changes"
+
+    collection_id: Mapped[int] = mapped_column(
+        ForeignKey("collections.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    number: Mapped[int] = mapped_column(Identifier, primary_key=True, autoincrement=False)
+    # No foreign key: a deletion is logged for a document that is gone.
+    document_id: Mapped[int] = mapped_column(Identifier)
+    kind: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class IdempotencyKeyRow(Base):
+    """A request that was answered, so that its repetition gets the same answer."""
+
+    __tablename__ = "idempotency_keys"
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    method: Mapped[str] = mapped_column(String(16))
+    path: Mapped[str] = mapped_column(Text)
+    request_hash: Mapped[str] = mapped_column(String(64))
+    status_code: Mapped[int | None] = mapped_column(Integer)
+    response: Mapped[Any] = mapped_column(JSON(none_as_null=True), nullable=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
