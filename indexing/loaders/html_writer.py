@@ -1,0 +1,304 @@
+"""Start, end and data events of HTML to canonical text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from indexing.loaders.canonical import TextBuilder, squeeze
+
+VOID = frozenset(
+    [
+        "area",
+        "base",
+        "br",
+        "col",
+        "embed",
+        "hr",
+        "img",
+        "input",
+        "link",
+        "meta",
+        "param",
+        "source",
+        "track",
+        "wbr",
+    ]
+)
+_DROPPED = frozenset(
+    [
+        "script",
+        "style",
+        "template",
+        "noscript",
+        "svg",
+        "canvas",
+        "iframe",
+        "object",
+        "head",
+        "audio",
+        "video",
+        "map",
+        "select",
+        "datalist",
+        "annotation",
+        "annotation-xml",
+        "rp",
+    ]
+)
+_BOILERPLATE = frozenset(["nav", "footer", "button", "input", "textarea", "dialog"])
+_BOILERPLATE_ROLES = frozenset(
+    ["navigation", "banner", "contentinfo", "search", "complementary", "menu", "menubar", "dialog"]
+)
+_BLOCKS = frozenset(
+    [
+        "address",
+        "article",
+        "aside",
+        "blockquote",
+        "body",
+        "center",
+        "dd",
+        "details",
+        "dialog",
+        "div",
+        "dl",
+        "dt",
+        "fieldset",
+        "figcaption",
+        "figure",
+        "footer",
+        "form",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "header",
+        "hgroup",
+        "hr",
+        "html",
+        "legend",
+        "li",
+        "main",
+        "menu",
+        "nav",
+        "ol",
+        "option",
+        "p",
+        "pre",
+        "section",
+        "summary",
+        "table",
+        "tbody",
+        "td",
+        "tfoot",
+        "th",
+        "thead",
+        "tr",
+        "ul",
+        "caption",
+    ]
+)
+_HEADING = re.compile(r"h([1-6])$")
+_HIDDEN_STYLE = re.compile(
+    r"display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0(?![.\d])|opacity\s*:\s*0(?![.\d])", re.I
+)
+_SPACES = re.compile(r"[ \t\n\r\f\xa0]+")
+_BREAK = "\v"  # stands for <br> until the white space around it is squeezed
+_AROUND_BREAK = re.compile(rf" *{_BREAK} *")
+_MAX_INDENT = 4
+
+
+@dataclass(slots=True)
+class _Table:
+    """A table being read. One that holds headings or other tables only lays out the page: its cells are paragraphs."""
+
+    rows: list[list[str]] = field(default_factory=list)
+    is_layout: bool = False
+
+
+@dataclass(slots=True)
+class _List:
+    is_ordered: bool
+    number: int = 0
+
+
+class HtmlWriter:
+    """Writes a stream of HTML events to a builder. Ends without a start, and starts without an end, do no harm."""
+
+    def __init__(self, builder: TextBuilder, *, keep_all: bool, base_level: int) -> None:
+        self._builder = builder
+        self._keep_all = keep_all
+        self._base_level = base_level
+        self._open: list[str] = []
+        self._dropped_at: int | None = None  # the depth of the element that is left out
+        self._inline: list[str] = []
+        self._heading: int | None = None
+        self._pre = 0
+        self._tables: list[_Table] = []
+        self._lists: list[_List] = []
+        self._list_block = ExitStack()
+        self._item_prefix = ""
+
+    def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        """An element begins."""
+        self._open.append(name)
+        if self._dropped_at is not None:
+            return
+        if self._is_left_out(name, attributes):
+            self._dropped_at = len(self._open)
+            return
+        if name in _BLOCKS and not self._pre:
+            self._break_block(name)
+        if found := _HEADING.match(name):
+            self._leave_layout_tables()
+            self._heading = int(found[1])
+        elif name == "pre":
+            self._leave_layout_tables()
+            self._pre += 1
+        elif name == "br":
+            self._inline.append("\n" if self._pre else _BREAK)
+        elif name == "table":
+            self._leave_layout_tables()
+            self._tables.append(_Table())
+        elif name == "tr" and self._tables:
+            self._tables[-1].rows.append([])
+        elif name in ("ul", "ol", "menu"):
+            self._start_list(name, attributes)
+        elif name == "li":
+            self._start_item()
+
+    def end(self, name: str) -> None:
+        """An element ends."""
+        if name not in self._open:
+            return
+        depth = len(self._open) - self._open[::-1].index(name)
+        del self._open[depth - 1 :]
+        if self._dropped_at is not None:
+            if len(self._open) < self._dropped_at:
+                self._dropped_at = None
+            return
+        if name == "pre" and self._pre:
+            self._end_pre()
+        elif name in ("td", "th"):
+            self._end_cell()
+        elif name == "table" and self._tables:
+            self._flush()
+            self._write_table(self._tables.pop())
+        elif name in _BLOCKS and not self._pre:
+            self._break_block(name)
+        if _HEADING.match(name):
+            self._heading = None
+        if name in ("ul", "ol", "menu") and self._lists:
+            self._lists.pop()
+            if not self._lists:
+                self._list_block.close()
+
+    def data(self, text: str) -> None:
+        """Characters between the tags."""
+        if self._dropped_at is None:
+            self._inline.append(text if self._pre else _SPACES.sub(" ", text))
+
+    def close(self) -> None:
+        """The page ends; what is open is written."""
+        while self._tables:
+            self._end_cell()
+            self._write_table(self._tables.pop())
+        self._flush()
+        self._list_block.close()
+
+    def _is_left_out(self, name: str, attributes: Mapping[str, str]) -> bool:
+        if name in _DROPPED:
+            return True
+        if self._keep_all:
+            return False
+        return (
+            name in _BOILERPLATE
+            or attributes.get("role", "") in _BOILERPLATE_ROLES
+            or "hidden" in attributes
+            or _HIDDEN_STYLE.search(attributes.get("style", "")) is not None
+        )
+
+    @property
+    def _in_cell(self) -> bool:
+        return bool(self._tables) and not self._tables[-1].is_layout and bool(self._tables[-1].rows)
+
+    def _break_block(self, name: str) -> None:
+        """A block begins or ends: what stands before it is a paragraph, or within a cell only a space."""
+        if self._in_cell:
+            if name not in ("td", "th", "tr"):
+                self._inline.append(" ")
+        else:
+            self._flush()
+
+    def _flush(self) -> None:
+        text = _AROUND_BREAK.sub("\n", _SPACES.sub(" ", "".join(self._inline))).strip()
+        self._inline.clear()
+        if not text:
+            return
+        if self._heading is not None:
+            self._builder.heading(text, self._base_level + self._heading)
+        elif self._item_prefix:
+            self._write_item(text)
+        elif self._lists:
+            self._builder.line("  " * min(len(self._lists), _MAX_INDENT) + squeeze(text))
+        else:
+            self._builder.paragraph(text)
+
+    def _start_list(self, name: str, attributes: Mapping[str, str]) -> None:
+        if not self._lists and not self._in_cell:
+            self._list_block.enter_context(self._builder.block("list"))
+        start = attributes.get("start", "")
+        number = int(start) - 1 if start.isdecimal() and len(start) < 7 else 0
+        self._lists.append(_List(is_ordered=name == "ol", number=number))
+
+    def _start_item(self) -> None:
+        current = self._lists[-1] if self._lists else _List(is_ordered=False)
+        current.number += 1
+        mark = f"{current.number}. " if current.is_ordered else "- "
+        if self._in_cell:
+            self._inline.append(mark)
+        else:
+            self._item_prefix = "  " * min(max(0, len(self._lists) - 1), _MAX_INDENT) + mark
+
+    def _write_item(self, text: str) -> None:
+        line = self._item_prefix + squeeze(text)
+        is_first = len(self._lists) <= 1 and self._lists and self._lists[-1].number == 1
+        (self._builder.paragraph if is_first else self._builder.line)(line)
+        self._item_prefix = ""
+
+    def _end_pre(self) -> None:
+        self._pre -= 1
+        if self._pre:
+            return
+        text = "".join(self._inline)
+        self._inline.clear()
+        self._builder.code(text)
+
+    def _end_cell(self) -> None:
+        if not self._in_cell:
+            self._flush()
+            return
+        self._tables[-1].rows[-1].append("".join(self._inline).replace(_BREAK, " "))
+        self._inline.clear()
+
+    def _leave_layout_tables(self) -> None:
+        """Make the tables around here plain layout, and write what they hold."""
+        for table in self._tables:
+            if not table.is_layout:
+                self._write_table(table)
+                table.is_layout = True
+                table.rows = []
+        self._flush()
+
+    def _write_table(self, table: _Table) -> None:
+        rows = [row for row in table.rows if any(cell.strip() for cell in row)]
+        if max((sum(1 for cell in row if cell.strip()) for row in rows), default=0) > 1:
+            self._builder.table(rows)
+            return
+        for row in rows:  # one column: a frame around paragraphs
+            self._builder.paragraph(squeeze(" ".join(row)))

@@ -1,0 +1,198 @@
+"""Loading in child processes, since parsers meet hostile files."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+
+from indexing.errors import LoadError
+from indexing.loaders.source import LoadLimits
+from indexing.loaders.wire import FRAME, decode_answer
+from indexing.types import LoadedText
+
+_MAX_HEADER_BYTES = 256 << 20
+_READ_BYTES = 1 << 20
+_INHERITED = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
+
+
+class LoaderPool:
+    """Reads files in child processes with limits on memory and time; safe to share between threads.
+
+    A child is started at its first use, reads many files, and is replaced after `files_per_child` of them, or
+    when it crashes, hangs or runs out of memory. Children are fresh interpreters that import the loaders and
+    nothing of the parent, know nothing of its environment, and end when it does, even if it is killed.
+    """
+
+    def __init__(
+        self, n_children: int = 1, *, limits: LoadLimits | None = None, files_per_child: int = 1000
+    ) -> None:
+        self._limits = limits or LoadLimits()
+        self._files_per_child = files_per_child
+        self._folder = tempfile.TemporaryDirectory(prefix="footnote-loader-")
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._children = [_Child(self._limits, Path(self._folder.name)) for _ in range(n_children)]
+        self._free: queue.LifoQueue[_Child] = queue.LifoQueue()
+        for child in self._children:
+            self._free.put(child)
+
+    def load(self, path: Path, *, filename: str, timeout_seconds: float | None = None) -> LoadedText:
+        """The canonical text of a file; waits for a free child.
+
+        Raises LoadError: what the loader says of the file, else loader_timeout, loader_memory or
+        loader_crashed. The time of waiting for a child, or for one to start, does not count.
+        """
+        seconds = self._limits.seconds if timeout_seconds is None else timeout_seconds
+        child = self._free.get()
+        try:
+            if self._is_closed:
+                raise RuntimeError("the pool is closed")
+            if child.n_files >= self._files_per_child:
+                child.stop()
+            return child.load(path.resolve(), filename, seconds)
+        finally:
+            self._free.put(child)
+
+    def close(self) -> None:
+        """Stop all children, also those that read a file, whose `load` then raises loader_crashed."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        for child in self._children:
+            child.stop()
+        self._folder.cleanup()
+
+    def __enter__(self) -> LoaderPool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Child:
+    """One child process, started when it is needed. Used by one thread at a time, except for `stop`."""
+
+    def __init__(self, limits: LoadLimits, folder: Path) -> None:
+        self._limits = limits
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self.n_files = 0
+
+    def load(self, path: Path, filename: str, seconds: float) -> LoadedText:
+        """What the child answers; whatever goes wrong, the next call finds a fresh child."""
+        process = self._process or self._start()
+        request = {"path": str(path), "filename": filename, "seconds": seconds}
+        self.n_files += 1
+        try:
+            header, text = self._exchange(process, json.dumps(request).encode() + b"\n", seconds)
+        except TimeoutError as exc:
+            self.stop()
+            raise LoadError("loader_timeout", f"reading the file takes over {seconds:g} seconds") from exc
+        except (OSError, EOFError, ValueError) as exc:
+            raise self._crash(process) from exc
+        try:
+            return decode_answer(header, text)
+        except LoadError as exc:
+            if exc.code in ("loader_memory", "loader_crashed"):
+                self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Kill the process, if there is one."""
+        process, self._process = self._process, None
+        self.n_files = 0
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "indexing.loaders.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            cwd=self._folder,
+            env=self._environment(),
+        )
+        self._process = process
+        self._send(process, json.dumps(asdict(self._limits)).encode() + b"\n")
+        return process
+
+    def _environment(self) -> dict[str, str]:
+        """No more than Python needs: a file that takes the child over finds no secrets in it."""
+        own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        return own | {
+            "HOME": str(self._folder),
+            "TMPDIR": str(self._folder),
+            "LC_ALL": "C.UTF-8",
+            "PYTHONPATH": os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUTF8": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+
+    def _exchange(
+        self, process: subprocess.Popen[bytes], request: bytes, seconds: float
+    ) -> tuple[bytes, bytes]:
+        self._send(process, request)
+        with selectors.DefaultSelector() as selector:
+            selector.register(_stdout(process), selectors.EVENT_READ)
+            deadline = time.monotonic() + seconds
+            frame = self._receive(process, selector, FRAME.size, deadline)
+            n_header, n_text = FRAME.unpack(frame)
+            if n_header > _MAX_HEADER_BYTES or n_text > 4 * self._limits.text_chars:
+                raise ValueError("the answer is longer than any can be")
+            header = self._receive(process, selector, n_header, deadline)
+            return header, self._receive(process, selector, n_text, deadline)
+
+    @staticmethod
+    def _send(process: subprocess.Popen[bytes], data: bytes) -> None:
+        assert process.stdin is not None
+        process.stdin.write(data)
+
+    @staticmethod
+    def _receive(
+        process: subprocess.Popen[bytes], selector: selectors.BaseSelector, n_bytes: int, deadline: float
+    ) -> bytes:
+        parts = bytearray()
+        while len(parts) < n_bytes:
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                raise TimeoutError
+            part = os.read(_stdout(process), min(_READ_BYTES, n_bytes - len(parts)))
+            if not part:
+                raise EOFError("the child ended")
+            parts += part
+        return bytes(parts)
+
+    def _crash(self, process: subprocess.Popen[bytes]) -> LoadError:
+        """The error for a child that ended by itself, told by how it ended."""
+        self.stop()
+        code = process.returncode
+        if code in (-signal.SIGXCPU, -signal.SIGALRM):
+            return LoadError("loader_timeout", "reading the file takes too long")
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+        return LoadError("loader_crashed", f"the process that read the file ended with {how}")
+
+
+def _stdout(process: subprocess.Popen[bytes]) -> int:
+    assert process.stdout is not None
+    return process.stdout.fileno()

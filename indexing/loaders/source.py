@@ -1,0 +1,72 @@
+"""What a loader is given: one file, its name, and how much it may cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from indexing.errors import LoadError
+from indexing.loaders.canonical import clean
+from indexing.loaders.decoding import decode
+from indexing.types import LoadedText
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadLimits:
+    """What reading one file may cost.
+
+    Memory is that of the whole child process (address space), interpreter included. Decompressed bytes
+    count all members of a container together, and bound the size of a plain file too.
+    """
+
+    memory_bytes: int = 1 << 30
+    seconds: float = 60.0
+    decompressed_bytes: int = 512 << 20
+    text_chars: int = 200_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """One file to read. `filename` is the name its owner gave it; `path` is where the bytes lie."""
+
+    path: Path
+    filename: str
+    limits: LoadLimits = field(default_factory=LoadLimits)
+
+    @property
+    def extension(self) -> str:
+        """The last extension of the owner's name, in lower case and without the dot, else an empty string."""
+        return Path(self.filename).suffix.lower().lstrip(".")
+
+    def data(self) -> bytes:
+        """The bytes; too_large over the limit, empty_file where there are none."""
+        size = self.path.stat().st_size
+        if size > self.limits.decompressed_bytes:
+            raise LoadError("too_large", f"the file has {size} bytes, over the limit")
+        data = self.path.read_bytes()
+        if not data:
+            raise LoadError("empty_file", "the file has no bytes")
+        return data
+
+    def decoded(self) -> str:
+        """The decoded text as it is; too_large over the limit."""
+        text = decode(self.data())
+        if len(text) > self.limits.text_chars:
+            raise LoadError("too_large", f"the file has {len(text)} characters, over the limit")
+        return text
+
+    def text(self) -> str:
+        """The decoded text, clean (see `canonical.clean`)."""
+        return clean(self.decoded())
+
+
+class Loader(Protocol):
+    """Turns a file of one format into canonical text.
+
+    A loader may raise whatever its parser raises on damaged input; `load_file` turns that into a LoadError.
+    It raises a LoadError itself where it knows better what is wrong. It opens no other file than the one
+    given, writes nothing and asks no network.
+    """
+
+    def __call__(self, source: SourceFile) -> LoadedText: ...

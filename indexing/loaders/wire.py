@@ -1,0 +1,85 @@
+"""What passes between the pool and its children: lengths, JSON and plain text; never pickle.
+
+A child reads hostile files, so what it sends is checked like any input: sizes, types, and the invariants of
+LoadedText are held by the reader.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+from indexing.errors import LoadError, LoadErrorCode
+from indexing.loaders.canonical import loaded_text
+from indexing.types import Block, Heading, LoadedText, Page
+
+FRAME = struct.Struct("<QQ")  # bytes of JSON, bytes of text
+_CODES: frozenset[str] = frozenset(LoadErrorCode.__args__)  # type: ignore[attr-defined]
+
+
+def encode_answer(loaded: LoadedText) -> bytes:
+    """A frame with a text and what is known of it."""
+    header = {
+        "title": loaded.title,
+        "metadata": dict(loaded.metadata),
+        "pages": [(page.page, page.start, page.end) for page in loaded.pages],
+        "headings": [(h.level, h.title, h.start, h.end) for h in loaded.headings],
+        "blocks": [(block.kind, block.start, block.end) for block in loaded.blocks],
+    }
+    return _frame(header, loaded.text.encode())
+
+
+def encode_error(error: LoadError) -> bytes:
+    """A frame with an error."""
+    return _frame({"error": error.code, "detail": error.detail[:1000]}, b"")
+
+
+def decode_answer(header: bytes, text: bytes) -> LoadedText:
+    """The LoadedText of a frame; raises the LoadError that it carries, loader_crashed where it makes no sense."""
+    try:
+        fields: dict[str, Any] = json.loads(header)
+        if "error" in fields:
+            if fields["error"] not in _CODES:
+                raise ValueError("unknown error code")
+            failure = LoadError(fields["error"], str(fields["detail"]))
+        else:
+            return _loaded(fields, text.decode())
+    except (ValueError, KeyError, TypeError, LoadError, RecursionError) as exc:
+        raise LoadError("loader_crashed", "the loader's answer makes no sense") from exc
+    raise failure
+
+
+def _loaded(fields: dict[str, Any], text: str) -> LoadedText:
+    title, metadata = fields["title"], fields["metadata"]
+    if not isinstance(title, str | None) or not isinstance(metadata, dict):
+        raise TypeError("title or metadata")
+    for value in metadata.values():
+        if not isinstance(value, str | int | float | bool | list):
+            raise TypeError("metadata")
+        if isinstance(value, list) and not all(isinstance(item, str) for item in value):
+            raise TypeError("metadata")
+    return loaded_text(
+        text,
+        title=title,
+        metadata=metadata,
+        pages=[Page(page=int(n), start=int(start), end=int(end)) for n, start, end in fields["pages"]],
+        headings=[
+            Heading(level=int(level), title=str(words), start=int(start), end=int(end))
+            for level, words, start, end in fields["headings"]
+        ],
+        blocks=[
+            Block(kind=_kind(kind), start=int(start), end=int(end)) for kind, start, end in fields["blocks"]
+        ],
+    )
+
+
+def _kind(kind: object) -> Any:
+    if kind not in ("table", "code", "list", "record"):
+        raise ValueError("unknown kind of block")
+    return kind
+
+
+def _frame(header: dict[str, Any], text: bytes) -> bytes:
+    encoded = json.dumps(header, ensure_ascii=False).encode("utf-8", "replace")
+    return FRAME.pack(len(encoded), len(text)) + encoded + text
