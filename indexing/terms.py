@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
 from hashlib import blake2b
@@ -105,35 +104,33 @@ class TermTableBuilder:
 
     def __init__(self) -> None:
         self._numbers = _Numbers()
-        self._terms = array("I")
-        self._counts = array("H")
-        self._sizes = array("I")
+        self._tokens = array("I")
         self._lengths = array("I")
 
     def __len__(self) -> int:
         return len(self._lengths)
 
     def add(self, tokens: Sequence[str]) -> None:
-        counts = Counter(map(self._numbers.__getitem__, tokens))
-        self._terms.extend(counts.keys())
-        self._counts.extend(_capped(counts.values()))
-        self._sizes.append(len(counts))
+        self._tokens.extend(map(self._numbers.__getitem__, tokens))
         self._lengths.append(len(tokens))
 
     def build(self) -> TermTable:
         keys = np.fromiter(map(term_key, self._numbers), np.uint64, count=len(self._numbers))
         vocabulary, ordinal_of = np.unique(keys, return_inverse=True)
-        sizes = np.array(self._sizes, dtype=np.int64)
-        ordinals = ordinal_of.astype(np.uint32)[np.array(self._terms, dtype=np.uint32)]
-        owners = np.repeat(np.arange(len(sizes)), sizes)
-        order = np.argsort(owners * (len(vocabulary) + 1) + ordinals)
+        lengths = np.array(self._lengths, dtype=np.uint32)
+        # One number for a row and a term: rows first, so that sorting gathers what goes together.
+        width = max(len(vocabulary), 1)
+        tokens = ordinal_of[np.array(self._tokens, dtype=np.uint32)]
+        tokens += np.repeat(np.arange(len(lengths)), lengths) * width
+        entries, counts = np.unique(tokens, return_counts=True)
+        owners, ordinals = np.divmod(entries, width)
         return TermTable(
             vocabulary=vocabulary,
             frequencies=np.bincount(ordinals, minlength=len(vocabulary)),
-            starts=_starts(sizes),
-            ordinals=ordinals[order],
-            counts=np.array(self._counts, dtype=np.uint16)[order],
-            lengths=np.array(self._lengths, dtype=np.uint32),
+            starts=_starts(np.bincount(owners, minlength=len(lengths))),
+            ordinals=ordinals.astype(np.uint32),
+            counts=np.minimum(counts, MAX_COUNT).astype(np.uint16),
+            lengths=lengths,
         )
 
 
@@ -143,10 +140,6 @@ class _Numbers(dict[str, int]):
     def __missing__(self, term: str) -> int:
         self[term] = number = len(self)
         return number
-
-
-def _capped(counts: Iterable[int]) -> Iterable[int]:
-    return (min(count, MAX_COUNT) for count in counts)
 
 
 def _starts(sizes: NDArray[np.int64]) -> NDArray[np.int64]:

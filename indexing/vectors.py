@@ -32,6 +32,8 @@ RABITQ_MIN_ROWS = 50_000
 RABITQ_TRAINING_ROWS = 65_536
 # Rows looked at in the fp16 store per row wanted: recall@100 .995 at 20 (benchmarks/search.py).
 REFINE_FACTOR = 20
+# Looking at a row out of order costs as much as scanning this many in order.
+RANDOM_COST = 3
 # Every search asks for at least this many, so that a shorter result is a prefix of a longer one.
 MIN_DEPTH = 128
 # Fetched beyond the limit, so that most ties at the border are seen whole at once.
@@ -77,7 +79,7 @@ class VectorStore:
         faiss.omp_set_num_threads(1)
         query = np.ascontiguousarray(vector, dtype=np.float32)[None]
         widened = ceil(depth * len(self) / n_allowed * 1.2) if n_allowed < len(self) else depth
-        if self._refined is not None and widened * REFINE_FACTOR < len(self) // 2:
+        if self._refined is not None and widened * REFINE_FACTOR * RANDOM_COST < n_allowed:
             parameters = faiss.IndexRefineSearchParameters(k_factor=REFINE_FACTOR)
             rows = self._refined.search(query, widened, params=parameters)[1][0]
             rows = rows[rows >= 0]
