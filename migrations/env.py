@@ -1,4 +1,4 @@
-"""Alembic's way in: uses the connection that `app.db.migration` hands over, or opens one for the command line."""
+"""Alembic's way in: the connection that `app.db.migration` hands over, or one for the command line."""
 
 from __future__ import annotations
 

@@ -162,6 +162,18 @@ def counts(session: Session, *, collection_id: int | None = None) -> dict[tuple[
     return {(owner, status): n_documents for owner, status, n_documents in session.execute(statement)}
 
 
+def n_unfinished(session: Session, document_ids: Iterable[int]) -> int:
+    """How many of the documents are neither ready nor failed."""
+    n_documents = 0
+    for batch in in_batches(sorted(set(document_ids))):
+        n_documents += session.scalars(
+            select(func.count())
+            .select_from(DocumentRow)
+            .where(DocumentRow.id.in_(batch), DocumentRow.status.in_(("pending", "processing")))
+        ).one()
+    return n_documents
+
+
 def ids_of_collection(session: Session, collection_id: int) -> list[int]:
     """The ids of a collection's documents, sorted."""
     statement = select(DocumentRow.id).where(DocumentRow.collection_id == collection_id)
@@ -236,7 +248,8 @@ def patch(
 ) -> DocumentRow:
     """Set the title where given, merge metadata, in which null removes a name, and log the change.
 
-    A title of None goes back to the loader's.     Chunks keep the title they were cut under until the document is ingested again; see `reopen`.
+    A title of None goes back to the loader's. Chunks keep the title they were cut under until the document is
+    ingested again; see `reopen`.
     Raises DocumentNotFound, InvalidText, MetadataError.
     """
     now = now or utc_now()
@@ -338,12 +351,13 @@ def publish(
 ) -> tuple[str, ...]:
     """Serve this revision from now on, and give the files that no document needs any more.
 
-    Chunks and texts of earlier revisions go, and that is a change. The document is ready unless newer content
-    waits. Can be run twice. Raises DocumentNotFound, and RevisionNotFound where a later revision is served.
+    Chunks and texts of earlier revisions go; where there were chunks, that is a change. The document is ready
+    unless newer content waits. Can be run twice. Raises DocumentNotFound, and RevisionNotFound where a later revision is served.
     """
     now = now or utc_now()
     owner = get(session, document_id).collection_id
-    collections.next_change(session, owner, document_id, "upsert", now=now)
+    if session.execute(select(_has_other_chunks(document_id, number))).scalar_one():
+        collections.next_change(session, owner, document_id, "upsert", now=now)
     document = _locked(session, document_id)
     _refuse_superseded(document, number)
     revision = get_revision(session, document_id, number)
@@ -498,6 +512,10 @@ def _own_meta(document: DocumentRow, served: RevisionRow | None) -> dict[str, An
     return {
         name: value for name, value in document.meta.items() if name not in loaded or loaded[name] != value
     }
+
+
+def _has_other_chunks(document_id: int, number: int) -> ColumnElement[bool]:
+    return exists().where(ChunkRow.document_id == document_id, ChunkRow.revision != number)
 
 
 def _n_chunks(session: Session, document: DocumentRow) -> int:

@@ -2,12 +2,14 @@
 
     {"year": {"$gte": 2020}, "$or": [{"author": "Ada"}, {"tags": {"$in": ["maths", "logic"]}}]}
 
-A field is a name of the metadata (`a.b` for nested ones) or one of the document's own: title, source, filename,
-media_type, status, created_at, updated_at. `metadata.x` always means the metadata, whatever `x` is called.
-`{"field": value}` is `$eq`. Several names in one object must all hold, and so must several operators of one field.
+A field is a name of the metadata (`a.b` for nested ones) or one of the document's own: title, source,
+filename, media_type, status, created_at, updated_at. `metadata.x` always means the metadata, whatever `x`
+is called. `{"field": value}` is `$eq`. Several names in one object must all hold, and so must several
+operators of one field.
 
-- `$eq`, `$in`: a field with a list holds where one element does. A number equals numbers, a text texts, a boolean
-  booleans; null means that the field is missing.
+- `$eq`, `$in`: a field with a list holds where one element does. A number equals numbers, a text texts, a
+  boolean booleans; but a boolean in the metadata is found as the text `true` and the number 1 too. Null
+  means that the field is missing.
 - `$ne`, `$nin`: the opposite of these, so they hold for documents without the field.
 - `$gt`, `$gte`, `$lt`, `$lte`: numbers among numbers, texts among texts by code point, dates by instant.
 - `$like`: `%` any characters, `_` one, `\\` before them as such; upper and lower case are one.
@@ -229,9 +231,7 @@ class _MetadataField:
             return self._some(comparison(AttributeRow.number_value, attribute.number))
         if not isinstance(value, str):
             raise FilterError(f"a number beyond ±{EXACT_INTEGER} can be compared only with $eq", path)
-        # A boolean is no text that has an order, though it has one that it can be found by.
-        is_text = AttributeRow.number_value.is_(None)
-        return self._some(and_(is_text, comparison(AttributeRow.text_value, value)))
+        return self._some(comparison(AttributeRow.text_value, value))
 
     def like(self, pattern: str, path: str) -> Condition:  # noqa: ARG002
         return self._some(_matches(AttributeRow.text_value, pattern))

