@@ -7,18 +7,18 @@ from pathlib import Path
 
 from indexing.encoding.base import Encoder
 from indexing.encoding.minilm_pack import DEFAULT_MAX_TOKENS, Precision, load_minilm
+from indexing.encoding.sentence_transformer import load_sentence_transformer
 
 DEFAULT_MODEL = "default"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderSpec:
-    """Which encoder, and how it is to work.
+    """Which encoder, and how it is to work. None means: as the model has it.
 
-    `model` is "default" (the pack that comes with the installation) or the name or folder of any
-    sentence-transformers model. None means: as the model has it. `precision` "int8" is the default pack's
-    on a CPU; sentence-transformers models run in fp32, or in bf16 when `device` is "cuda:bf16".
-    `device` is "auto", "cpu", "cuda" or "cuda:bf16", and concerns sentence-transformers models only.
+    `model` is "default" (the model that comes with the installation, run by ONNX Runtime on the CPU) or the
+    name or folder of any sentence-transformers model. `precision` is that of the default model. `device` is
+    that of the others: "auto", "cpu" or "cuda", in fp32 unless ":bf16" follows it.
     """
 
     model: str = DEFAULT_MODEL
@@ -32,17 +32,27 @@ class EncoderSpec:
 
 
 def load_encoder(spec: EncoderSpec, cache_dir: Path) -> Encoder:
-    """The encoder of the spec. `cache_dir` keeps what is exported once (40 MB for the default pack).
+    """The encoder of the spec. `cache_dir` keeps what is exported once: 40 MB for the default model.
 
     Raises:
         EncoderError: the model is absent, damaged, or does not fit the spec.
     """
-    return load_minilm(
-        cache_dir,
-        precision=spec.precision,
-        max_tokens=spec.max_tokens or DEFAULT_MAX_TOKENS,
+    if spec.model == DEFAULT_MODEL:
+        return load_minilm(
+            cache_dir,
+            precision=spec.precision,
+            max_tokens=spec.max_tokens or DEFAULT_MAX_TOKENS,
+            dim=spec.dim,
+            query_prompt=spec.query_prompt or "",
+            document_prompt=spec.document_prompt or "",
+            n_threads=spec.n_threads,
+        )
+    return load_sentence_transformer(
+        spec.model,
+        device=spec.device,
+        max_tokens=spec.max_tokens,
         dim=spec.dim,
-        query_prompt=spec.query_prompt or "",
-        document_prompt=spec.document_prompt or "",
+        query_prompt=spec.query_prompt,
+        document_prompt=spec.document_prompt,
         n_threads=spec.n_threads,
     )

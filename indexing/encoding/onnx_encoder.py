@@ -9,7 +9,6 @@ one text fills a core's vector units and stays in its cache, and no core waits f
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from indexing.encoding.base import Progress
+from indexing.encoding.characters import without_surrogates
 from indexing.encoding.identity import file_sha256, fingerprint
 from indexing.errors import EncoderError
 from indexing.types import Encoding, Floats, TokenVectors
@@ -29,8 +29,6 @@ _MIN_TOKENS = 3
 """The two special tokens around every text, and one between."""
 
 _SUBMITTED_AT_ONCE = 1024
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class OnnxEncoder:
@@ -104,7 +102,7 @@ class OnnxEncoder:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         encodings = self._uncut_tokenizer.encode_batch_fast(
-            [_encodable(text) for text in texts], add_special_tokens=False
+            [without_surrogates(text) for text in texts], add_special_tokens=False
         )
         return [len(encoding) for encoding in encodings]
 
@@ -146,7 +144,7 @@ class OnnxEncoder:
 
     def _encode_one(self, text: str, prompt: str, with_tokens: bool) -> _Pass:
         # A batch of one, because encoding a batch lets other threads run meanwhile.
-        encoding = self._tokenizer.encode_batch([prompt + _encodable(text)])[0]
+        encoding = self._tokenizer.encode_batch([prompt + without_surrogates(text)])[0]
         feeds = {"input_ids": np.array([encoding.ids], np.int32)}
         if not with_tokens:
             (sentence,) = self._session.run(["sentence"], feeds)
@@ -197,11 +195,6 @@ def _open_tokenizer(path: Path) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
-
-
-def _encodable(text: str) -> str:
-    """The text with lone surrogates, which no tokenizer takes, replaced one for one."""
-    return _SURROGATE.sub("\ufffd", text)
 
 
 def _require(setting: str, value: int, low: int, high: int) -> None:
