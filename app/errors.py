@@ -1,9 +1,9 @@
 """Errors of the service.
 
 FootnoteError                       `code` is stable, the message is for a person
-├── NotFound                        collection_not_found · document_not_found · job_not_found · index_not_found ...
-├── Conflict                        collection_exists · job_not_retryable · index_not_ready ...
-├── InvalidRequest                  invalid_filter · invalid_cursor · invalid_metadata ...
+├── NotFound                        document_not_found · job_not_found · text_not_ready · file_not_found
+├── Conflict                        no_previous_version
+├── InvalidRequest                  invalid_request · invalid_filter · llm_not_configured
 ├── PayloadTooLarge                 a file above the limit
 ├── Overloaded                      more requests than places; `retry_after_seconds`
 └── Unavailable                     the index, the encoder or the database cannot be used now

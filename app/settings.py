@@ -1,4 +1,4 @@
-"""Settings: one frozen tree, read once from the environment (`FOOTNOTE_<AREA>_<NAME>`) where a command starts."""
+"""Settings: one frozen tree, read once from the environment (`FOOTNOTE_<AREA>_<NAME>`) at a command's start."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ class ServerSettings(Area):
     max_upload_bytes: int = Field(256 * MEBIBYTE, ge=1, description="Largest file accepted")
     max_concurrent: int = Field(8, ge=1, description="Searches and answers worked on at the same time")
     max_waiting: int = Field(64, ge=0, description="Requests that may wait for a place; more get 503 at once")
-    shutdown_seconds: int = Field(10, ge=0, description="Time given to running requests when the service stops")
+    shutdown_seconds: int = Field(
+        10, ge=0, description="Time given to running requests when the service stops"
+    )
 
 
 class DatabaseSettings(Area):
@@ -41,11 +43,15 @@ class EncoderSettings(Area):
 
     model: str = Field("default", description="`default`, or any sentence-transformers name or folder")
     precision: Literal["int8", "fp32"] = Field("int8", description="Precision of the default model")
-    max_tokens: Annotated[int | None, Field(ge=8)] = Field(None, description="Token window; empty: the model's")
+    max_tokens: Annotated[int | None, Field(ge=8)] = Field(
+        None, description="Token window; empty: the model's"
+    )
     dim: Annotated[int | None, Field(ge=1)] = Field(None, description="Leading dimensions kept; empty: all")
     query_prompt: str | None = Field(None, description="Put before a query; empty: the model's own")
     document_prompt: str | None = Field(None, description="Put before a chunk; empty: the model's own")
-    device: str | None = Field(None, description="`cpu` or `cuda`; empty: a GPU when there is one")
+    device: str = Field(
+        "auto", description="`auto`, `cpu`, `cuda` or `cuda:bf16`, for sentence-transformers models"
+    )
     n_threads: Annotated[int | None, Field(ge=1)] = Field(None, description="Threads; empty: all cores")
 
 
@@ -65,7 +71,9 @@ class LoaderSettings(Area):
 
     memory_bytes: int = Field(1024 * MEBIBYTE, ge=64 * MEBIBYTE, description="Memory ceiling")
     seconds: float = Field(60.0, gt=0, description="Time limit for one file")
-    decompressed_bytes: int = Field(512 * MEBIBYTE, ge=1, description="Limit on what an archive may unpack to")
+    decompressed_bytes: int = Field(
+        512 * MEBIBYTE, ge=1, description="Limit on what an archive may unpack to"
+    )
 
 
 class WorkerSettings(Area):
@@ -73,7 +81,9 @@ class WorkerSettings(Area):
 
     batch_documents: int = Field(128, ge=1, description="Documents taken together")
     batch_bytes: int = Field(16 * MEBIBYTE, ge=1, description="Bytes of files taken together")
-    lease_seconds: float = Field(30.0, gt=0, description="A job returns to the queue when not renewed this long")
+    lease_seconds: float = Field(
+        30.0, gt=0, description="A job returns to the queue when not renewed this long"
+    )
     poll_seconds: float = Field(0.5, gt=0, description="Pause before the queue is looked at again")
     max_attempts: int = Field(5, ge=1, description="Times a job is tried")
     loaders: int = Field(2, ge=1, description="Files read at the same time")
@@ -187,4 +197,6 @@ def setting_names() -> dict[str, str]:
 def unknown_variables() -> list[str]:
     """Variables that begin with FOOTNOTE_ and set nothing: most likely misspelt."""
     known = set(setting_names())
-    return sorted(name for name in os.environ if name.upper().startswith("FOOTNOTE_") and name.upper() not in known)
+    return sorted(
+        name for name in os.environ if name.upper().startswith("FOOTNOTE_") and name.upper() not in known
+    )

@@ -1,0 +1,67 @@
+"""Collections: sets of documents that are searched together."""
+
+from __future__ import annotations
+
+import shutil
+
+from fastapi import APIRouter
+
+from app.api.schemas import CollectionIn, CollectionList, CollectionName, CollectionOut, Deleted
+from app.api.views import collection_out
+from app.db import collections, documents, versions
+from app.db.tables import CollectionRow
+from app.deps import ServicesDep
+from app.ids import format_id
+from app.intake import remove_files
+from app.services import Services
+
+router = APIRouter(prefix="/v1/collections", tags=["collections"])
+
+
+@router.post("", status_code=201)
+def create_collection(services: ServicesDep, body: CollectionIn) -> CollectionOut:
+    """Makes an empty collection."""
+    with services.write() as session:
+        row = collections.create(session, body.name, description=body.description or "")
+    return collection_out(row, 0, 0)
+
+
+@router.get("")
+def list_collections(services: ServicesDep) -> CollectionList:
+    with services.read() as session:
+        rows = collections.list_all(session)
+    return CollectionList(data=[_with_counts(services, row) for row in rows])
+
+
+@router.get("/{name}")
+def get_collection(services: ServicesDep, name: CollectionName) -> CollectionOut:
+    with services.read() as session:
+        row = collections.get_by_name(session, name)
+    return _with_counts(services, row)
+
+
+@router.delete("/{name}")
+def delete_collection(services: ServicesDep, name: CollectionName) -> Deleted:
+    """Deletes a collection with its documents, their files and its indexes. `default` cannot be deleted."""
+    with services.write() as session:
+        row = collections.get_by_name(session, name)
+        n_documents = sum(documents.counts(session, collection_id=row.id).values())
+        hashes = documents.content_hashes(session, collection_id=row.id)
+        version_ids = [version.id for version in versions.list_all(session, collection_id=row.id)]
+        collections.delete(session, row.id)
+    remove_files(services, tuple(hashes))
+    for version_id in version_ids:
+        services.snapshots.forget(version_id)
+        shutil.rmtree(services.settings.indexes_dir / version_id, ignore_errors=True)
+    return Deleted(
+        id=format_id(row.id),
+        deleted=True,
+        removed={"documents": n_documents, "index_versions": len(version_ids)},
+    )
+
+
+def _with_counts(services: Services, row: CollectionRow) -> CollectionOut:
+    with services.read() as session:
+        n_documents = sum(documents.counts(session, collection_id=row.id).values())
+        active = versions.active(session, row.id)
+    return collection_out(row, n_documents, active.n_chunks if active else 0)

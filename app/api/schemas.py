@@ -1,0 +1,278 @@
+"""The shapes of requests and responses. Ids are strings of 16 hexadecimal digits outside the process."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from retrievers.types import Mode
+
+Metadata = dict[str, Any]
+Filters = Annotated[
+    dict[str, Any] | None,
+    Field(
+        description="Conditions on metadata, title, source and dates; see the manual's page on filters",
+        examples=[{"year": {"$gte": 2020}, "$not": {"title": {"$like": "%draft%"}}}],
+    ),
+]
+CollectionName = Annotated[
+    str,
+    Field(
+        min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="The collection",
+        examples=["default"],
+    ),
+]  # fmt: skip
+TopK = Annotated[int | None, Field(ge=1, le=1000, description="How many to return", examples=[5])]
+DocumentStatus = Literal["pending", "processing", "ready", "failed"]
+JobStatus = Literal["todo", "doing", "succeeded", "failed", "cancelled"]
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Response(BaseModel):
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+
+class ErrorBody(Response):
+    code: str
+    detail: str
+
+
+class CollectionIn(Request):
+    name: CollectionName
+    description: str | None = Field(None, max_length=2000)
+
+
+class CollectionOut(Response):
+    name: str
+    description: str | None
+    n_documents: int
+    n_chunks: int
+    index_version: str | None
+    created_at: datetime
+
+
+class CollectionList(Response):
+    data: list[CollectionOut]
+
+
+class DocumentIn(Request):
+    """A document given as text."""
+
+    text: str = Field(
+        description="The text; Markdown headings are understood", examples=["# Tea\nWarm the pot."]
+    )
+    collection: CollectionName = "default"
+    source: str | None = Field(
+        None,
+        max_length=2000,
+        description="What identifies the document in its collection; default: its title, or its hash",
+    )
+    title: str | None = Field(None, max_length=1000)
+    metadata: Metadata = Field(default_factory=dict, examples=[{"author": "Ada", "year": 2024}])
+    format: str = Field("md", description="The format of the text, as a file extension")
+
+
+class DocumentPatch(Request):
+    title: str | None = Field(None, max_length=1000)
+    metadata: Metadata | None = Field(None, description="Replaces the metadata; null values remove a field")
+
+
+class DocumentOut(Response):
+    id: str
+    collection: str
+    source: str
+    title: str | None
+    status: DocumentStatus
+    error: ErrorBody | None
+    content_hash: str
+    filename: str | None
+    media_type: str | None
+    n_bytes: int
+    n_chunks: int
+    n_pages: int | None
+    revision: int
+    metadata: Metadata
+    created_at: datetime
+    updated_at: datetime
+
+
+class JobOut(Response):
+    id: str
+    kind: str
+    status: JobStatus
+    document_id: str | None
+    attempts: int
+    max_attempts: int
+    progress: dict[str, Any]
+    error: ErrorBody | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class Submitted(Response):
+    document: DocumentOut
+    job: JobOut | None
+
+
+class DocumentList(Response):
+    data: list[DocumentOut]
+    next_cursor: str | None
+
+
+class JobList(Response):
+    data: list[JobOut]
+    next_cursor: str | None
+
+
+class PageOut(Response):
+    page: int
+    start: int
+    end: int
+
+
+class TextOut(Response):
+    text: str
+    pages: list[PageOut]
+
+
+class ChunkOut(Response):
+    chunk_id: str
+    ordinal: int
+    start: int
+    end: int
+    page: int | None
+    heading_path: list[str]
+    n_tokens: int
+    text: str
+
+
+class ChunkList(Response):
+    data: list[ChunkOut]
+
+
+class Deleted(Response):
+    id: str
+    deleted: bool
+    removed: dict[str, int]
+
+
+class SearchIn(Request):
+    query: str = Field(min_length=1, max_length=10_000, examples=["How do I roll back an index?"])
+    collection: CollectionName = "default"
+    top_k: TopK = None
+    mode: Mode | None = Field(None, description="Default: the `search.mode` setting")
+    filters: Filters = None
+    rerank: bool | None = Field(
+        None, description="Order the hits anew by a reranker; none is set up by default"
+    )
+    explain: bool = Field(False, description="Give each hit's rank and score from every retriever")
+
+
+class HitOut(Response):
+    rank: int
+    score: float
+    chunk_id: str
+    document_id: str
+    title: str | None
+    source: str
+    text: str
+    start: int
+    end: int
+    page: int | None
+    heading_path: list[str]
+    scores: dict[str, float]
+
+
+class SearchOut(Response):
+    query: str
+    mode: str
+    index_version: str | None
+    hits: list[HitOut]
+    timings_ms: dict[str, float]
+
+
+class AnswerIn(Request):
+    query: str = Field(min_length=1, max_length=10_000, examples=["How do I roll back an index?"])
+    collection: CollectionName = "default"
+    top_k: Annotated[int | None, Field(ge=1, le=100, description="Passages the answer may rest on")] = None
+    mode: Mode | None = None
+    filters: Filters = None
+    generator: Literal["auto", "extractive", "llm"] | None = None
+    stream: bool = Field(False, description="Answer as server-sent events")
+
+
+class ClaimOut(Response):
+    text: str
+    start: int
+    end: int
+    citations: list[int]
+    verdict: str
+    support: float
+
+
+class CitationOut(Response):
+    n: int
+    document_id: str
+    chunk_id: str
+    title: str | None
+    source: str
+    page: int | None
+    start: int
+    end: int
+    quote: str
+
+
+class AnswerOut(Response):
+    query: str
+    answer: str
+    abstained: bool
+    reason: str | None
+    confidence: float
+    claims: list[ClaimOut]
+    citations: list[CitationOut]
+    hits: list[HitOut]
+    generator: str
+    notes: list[str]
+    dropped_markers: int
+    index_version: str | None
+    timings_ms: dict[str, float]
+
+
+class IndexVersionOut(Response):
+    id: str
+    collection: str
+    status: str
+    active: bool
+    encoder: str
+    encoder_fingerprint: str
+    chunker_fingerprint: str
+    dim: int
+    n_documents: int
+    n_chunks: int
+    change_number: int
+    created_at: datetime
+    activated_at: datetime | None
+
+
+class IndexVersionList(Response):
+    data: list[IndexVersionOut]
+
+
+class IndexBuildIn(Request):
+    collection: CollectionName = "default"
+    activate: bool = Field(True, description="Switch to the new version when it is built and verified")
+
+
+class IndexBuilding(Response):
+    job: JobOut
+
+
+class Health(Response):
+    status: Literal["ok", "unavailable"]
+    checks: dict[str, str] = {}

@@ -1,0 +1,30 @@
+"""Search."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from app.api.schemas import SearchIn, SearchOut
+from app.api.views import search_out
+from app.deps import PlaceDep, ServicesDep
+from app.searching import SearchRequest, search
+
+router = APIRouter(prefix="/v1", tags=["search"])
+
+DEFAULT_TOP_K = 10
+
+
+@router.post("/search")
+def search_route(services: ServicesDep, _: PlaceDep, body: SearchIn) -> SearchOut:
+    """The chunks that fit a query best, each with its place in its document and its scores."""
+    result = search(
+        services,
+        SearchRequest(
+            query=body.query,
+            collection=body.collection,
+            top_k=body.top_k or DEFAULT_TOP_K,
+            mode=body.mode,
+            filters=body.filters,
+        ),
+    )
+    return search_out(result)

@@ -1,0 +1,179 @@
+"""From rows and values to responses: the one place where the two meet."""
+
+from __future__ import annotations
+
+from app.answer import Citation, Claim
+from app.answering import AnswerResult
+from app.api.schemas import (
+    AnswerOut,
+    ChunkOut,
+    CitationOut,
+    ClaimOut,
+    CollectionOut,
+    DocumentOut,
+    ErrorBody,
+    HitOut,
+    IndexVersionOut,
+    JobOut,
+    SearchOut,
+)
+from app.db.tables import CollectionRow, DocumentRow, IndexVersionRow, JobRow
+from app.ids import format_id
+from app.searching import SearchResult
+from indexing.types import Chunk
+from retrievers.types import Passage
+
+
+def error_body(code: str | None, detail: str | None) -> ErrorBody | None:
+    return ErrorBody(code=code, detail=detail or "") if code else None
+
+
+def document_out(row: DocumentRow, collection: str) -> DocumentOut:
+    return DocumentOut(
+        id=format_id(row.id),
+        collection=collection,
+        source=row.source,
+        title=row.title,
+        status=row.status,
+        error=error_body(row.error_code, row.error_detail),
+        content_hash=row.content_hash,
+        filename=row.filename,
+        media_type=row.media_type,
+        n_bytes=row.n_bytes,
+        n_chunks=row.n_chunks,
+        n_pages=row.n_pages or None,
+        revision=row.revision,
+        metadata=row.meta,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def job_out(row: JobRow) -> JobOut:
+    return JobOut(
+        id=row.id,
+        kind=row.kind,
+        status=row.status,
+        document_id=format_id(row.document_id) if row.document_id is not None else None,
+        attempts=row.attempts,
+        max_attempts=row.max_attempts,
+        progress={"done": row.progress_done, "total": row.progress_total, "note": row.progress_note},
+        error=error_body(row.error_code, row.error_detail),
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def collection_out(row: CollectionRow, n_documents: int, n_chunks: int) -> CollectionOut:
+    return CollectionOut(
+        name=row.name,
+        description=row.description or None,
+        n_documents=n_documents,
+        n_chunks=n_chunks,
+        index_version=row.active_version_id,
+        created_at=row.created_at,
+    )
+
+
+def chunk_out(chunk: Chunk) -> ChunkOut:
+    return ChunkOut(
+        chunk_id=format_id(chunk.id),
+        ordinal=chunk.ordinal,
+        start=chunk.start,
+        end=chunk.end,
+        page=chunk.page,
+        heading_path=list(chunk.heading_path),
+        n_tokens=chunk.n_tokens,
+        text=chunk.text,
+    )
+
+
+def hit_out(passage: Passage) -> HitOut:
+    chunk = passage.chunk
+    return HitOut(
+        rank=passage.rank,
+        score=passage.score,
+        chunk_id=format_id(chunk.id),
+        document_id=format_id(chunk.document_id),
+        title=passage.title,
+        source=passage.source,
+        text=chunk.text,
+        start=chunk.start,
+        end=chunk.end,
+        page=chunk.page,
+        heading_path=list(chunk.heading_path),
+        scores=dict(passage.scores),
+    )
+
+
+def search_out(result: SearchResult) -> SearchOut:
+    return SearchOut(
+        query=result.query,
+        mode=result.mode,
+        index_version=result.index_version,
+        hits=[hit_out(passage) for passage in result.passages],
+        timings_ms=dict(result.timings_ms),
+    )
+
+
+def claim_out(claim: Claim) -> ClaimOut:
+    return ClaimOut(
+        text=claim.text,
+        start=claim.start,
+        end=claim.end,
+        citations=list(claim.citations),
+        verdict=claim.verdict,
+        support=claim.support,
+    )
+
+
+def citation_out(citation: Citation) -> CitationOut:
+    return CitationOut(
+        n=citation.n,
+        document_id=format_id(citation.document_id),
+        chunk_id=format_id(citation.chunk_id),
+        title=citation.title,
+        source=citation.source,
+        page=citation.page,
+        start=citation.start,
+        end=citation.end,
+        quote=citation.quote,
+    )
+
+
+def answer_out(result: AnswerResult) -> AnswerOut:
+    answer, search = result.answer, result.search
+    return AnswerOut(
+        query=search.query,
+        answer=answer.text,
+        abstained=answer.abstained,
+        reason=answer.reason,
+        confidence=answer.confidence,
+        claims=[claim_out(claim) for claim in answer.claims],
+        citations=[citation_out(citation) for citation in answer.citations],
+        hits=[hit_out(passage) for passage in search.passages],
+        generator=answer.generator,
+        notes=list(answer.notes),
+        dropped_markers=answer.dropped_markers,
+        index_version=search.index_version,
+        timings_ms=dict(result.timings_ms),
+    )
+
+
+def version_out(row: IndexVersionRow, collection: CollectionRow) -> IndexVersionOut:
+    return IndexVersionOut(
+        id=row.id,
+        collection=collection.name,
+        status=row.status,
+        active=row.id == collection.active_version_id,
+        encoder=row.encoder_name,
+        encoder_fingerprint=row.encoder_fingerprint,
+        chunker_fingerprint=row.chunker_fingerprint,
+        dim=row.dim,
+        n_documents=row.n_documents,
+        n_chunks=row.n_chunks,
+        change_number=row.change_number,
+        created_at=row.created_at,
+        activated_at=row.activated_at,
+    )

@@ -1,0 +1,113 @@
+"""`footnote eval`: retrieval quality on collections in BEIR layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from indexing.chunking import ChunkerSpec
+from rich.table import Table
+
+from app.cli.context import HomeOption, JsonOption, console, errors, print_json, read_settings, reported
+from app.cli.progress import progress
+from app.encoders import EncoderPool
+from app.settings import Settings
+from indexing.encoding.factory import EncoderSpec
+
+METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10")
+MODES = ("bm25", "dense", "hybrid", "rrf", "rank_bm25")
+
+
+def eval_command(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(help="Folders in BEIR layout, plain or gzip.", exists=True, file_okay=False),
+    ],
+    mode: Annotated[
+        list[str] | None, typer.Option("--mode", "-m", help="May be repeated, or `all`. [default: hybrid]")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="The qrels split. [default: test, else dev, else train]")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many queries.")] = None,
+    rerank: Annotated[str | None, typer.Option(help="A reranker; none is set up by default.")] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure nDCG@10, Recall@10 and @100, MRR@10 and latency.
+
+    Each folder is indexed once, as ingested documents are, and kept under the data folder for the next time.
+    Metrics are means over all judged queries; a query without results counts zero.
+
+    Example: footnote eval data/cranfield data/cisi --mode bm25 --mode hybrid
+    """
+    from retrievers.evaluation.evaluation import EvaluationResult, evaluate
+
+    if rerank is not None:
+        raise typer.BadParameter("no reranker is set up", param_hint="--rerank")
+    modes = _modes(mode)
+    settings = read_settings(home)
+    results: list[EvaluationResult] = []
+    with reported():
+        encoder = EncoderPool(settings.models_dir).get(EncoderSpec(**settings.encoder.model_dump()))
+        for folder in folders:
+            for name in modes:
+                with progress(errors, quiet=as_json) as say:
+                    results.append(
+                        evaluate(
+                            folder,
+                            mode=name,
+                            encoder=encoder,
+                            chunker_spec=_chunker_spec(settings, encoder.max_tokens),
+                            work_dir=settings.home / "evaluation",
+                            split=split,
+                            limit=limit,
+                            progress=say,
+                        )
+                    )
+    if as_json:
+        print_json({"results": [result.to_json() for result in results]})
+    else:
+        console.print(_table([result.to_json() for result in results]))
+
+
+def _modes(given: list[str] | None) -> tuple[str, ...]:
+    names = tuple(given or ["hybrid"])
+    if names == ("all",):
+        return MODES
+    for name in names:
+        if name not in (*MODES, "auto"):
+            raise typer.BadParameter(f"one of {', '.join(MODES)}, all", param_hint="--mode")
+    return names
+
+
+def _chunker_spec(settings: Settings, window: int) -> ChunkerSpec:
+    given = {key: value for key, value in settings.chunker.model_dump().items() if value is not None}
+    return ChunkerSpec.for_window(window, **given)
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(
+        "dataset",
+        "mode",
+        *METRICS,
+        "p50 ms",
+        "p95 ms",
+        "queries",
+        "documents",
+        "chunks",
+        box=None,
+        pad_edge=False,
+    )
+    for row in rows:
+        latency = row["latency_ms"]
+        table.add_row(
+            row["dataset"],
+            row["mode"],
+            *(f"{row['metrics'][name]:.4f}" for name in METRICS),
+            f"{latency['p50']:.1f}",
+            f"{latency['p95']:.1f}",
+            *(str(row[name]) for name in ("n_queries", "n_documents", "n_chunks")),
+        )
+    return table

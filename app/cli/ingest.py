@@ -1,0 +1,213 @@
+"""`footnote ingest`: files and folders into a collection."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app import intake
+from app.cli.context import (
+    CollectionOption,
+    HomeOption,
+    JsonOption,
+    console,
+    errors,
+    fail,
+    print_json,
+    services_for,
+)
+from app.cli.progress import Say, progress
+from app.db import collections, documents
+from app.db.errors import CollectionNotFound
+from app.errors import PayloadTooLarge
+from app.services import Services
+from app.worker import Worker
+
+SKIPPED_FOLDERS = {".git", ".hg", ".svn", "__pycache__", "node_modules", ".venv"}
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of the files, by name."""
+
+    ready: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    failed: list[dict[str, str]] = field(default_factory=list)
+    n_chunks: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "ready": len(self.ready),
+            "unchanged": len(self.unchanged),
+            "waiting": len(self.waiting),
+            "failed": self.failed,
+            "n_chunks": self.n_chunks,
+        }
+
+
+def ingest_command(
+    paths: Annotated[list[Path], typer.Argument(help="Files, or folders taken with everything in them.")],
+    collection: CollectionOption = "default",
+    title: Annotated[str | None, typer.Option(help="The title, for a single file.")] = None,
+    metadata: Annotated[
+        str | None, typer.Option(help="Metadata of every file, as JSON: '{\"year\": 2024}'.")
+    ] = None,
+    include: Annotated[
+        list[str] | None, typer.Option(help="Only files that match, e.g. '*.pdf'; may be repeated.")
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Not files that match; may be repeated.")] = None,
+    wait: Annotated[bool, typer.Option(help="Ingest now; --no-wait leaves it to a worker that runs.")] = True,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take files into a collection and make them searchable.
+
+    A file is known by its absolute path: the same path with the same bytes changes nothing, with new bytes it
+    becomes a new revision. Ctrl-C leaves a state from which the same command, or a worker, goes on.
+
+    Examples:
+
+        footnote ingest report.pdf
+
+        footnote ingest docs/ --collection manuals --exclude '*.tmp'
+    """
+    files = _files(paths, include or [], exclude or [])
+    meta = _metadata(metadata)
+    if not files:
+        fail("there is no file at " + ", ".join(str(path) for path in paths))
+    if title is not None and len(files) > 1:
+        raise typer.BadParameter("a title is for a single file", param_hint="--title")
+    with services_for(home) as services:
+        with progress(errors, quiet=as_json) as say:
+            report = ingest_files(services, files, collection, title=title, metadata=meta, wait=wait, say=say)
+        print_json(report.as_json()) if as_json else print_report(report)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+def ingest_files(
+    services: Services,
+    files: Sequence[tuple[Path, str]],
+    collection: str,
+    *,
+    title: str | None = None,
+    metadata: dict[str, Any] | None = None,
+    wait: bool = True,
+    say: Say,
+) -> Report:
+    """Takes (path, source) pairs in and, if told to wait, works until they are searchable or have failed."""
+    report = Report()
+    _ensure_collection(services, collection)
+    submitted: dict[int, str] = {}
+    for done, (path, source) in enumerate(files, start=1):
+        submission = intake.Submission(
+            filename=path.name, collection=collection, source=source, title=title, metadata=metadata
+        )
+        try:
+            with path.open("rb") as stream:
+                accepted = intake.submit(services, submission, stream)
+        except (PayloadTooLarge, OSError) as error:
+            report.failed.append(
+                {"source": source, "code": getattr(error, "code", "unreadable"), "detail": str(error)}
+            )
+            continue
+        finally:
+            say("accept", done, len(files))
+        if accepted.job is None:
+            report.unchanged.append(source)
+        else:
+            submitted[accepted.document.id] = source
+    if submitted and wait:
+        _work(services, submitted, say)
+    _collect(services, submitted, report)
+    return report
+
+
+def _work(services: Services, submitted: dict[int, str], say: Say) -> None:
+    worker = Worker(services)
+
+    def on_step() -> None:
+        with services.read() as session:
+            left = documents.n_unfinished(session, list(submitted))
+        say("ingest", len(submitted) - left, len(submitted))
+
+    say("ingest", 0, len(submitted))
+    worker.drain(on_step, until=lambda: _unfinished(services, submitted) == 0)
+
+
+def _unfinished(services: Services, submitted: dict[int, str]) -> int:
+    with services.read() as session:
+        return documents.n_unfinished(session, list(submitted))
+
+
+def _collect(services: Services, submitted: dict[int, str], report: Report) -> None:
+    with services.read() as session:
+        for document_id, source in submitted.items():
+            row = documents.get(session, document_id)
+            if row.status == "ready":
+                report.ready.append(source)
+                report.n_chunks += row.n_chunks
+            elif row.status == "failed":
+                report.failed.append(
+                    {"source": source, "code": row.error_code or "", "detail": row.error_detail or ""}
+                )
+            else:
+                report.waiting.append(source)
+
+
+def print_report(report: Report) -> None:
+    for failure in report.failed:
+        console.print(f"  failed  {failure['source']}: {failure['detail']} ({failure['code']})", markup=False)
+    parts = [f"{len(report.ready)} ready ({report.n_chunks} chunks)"]
+    parts += [f"{len(report.unchanged)} unchanged"] if report.unchanged else []
+    parts += [f"{len(report.waiting)} waiting for a worker"] if report.waiting else []
+    parts += [f"{len(report.failed)} failed"] if report.failed else []
+    console.print(", ".join(parts), markup=False)
+
+
+def _ensure_collection(services: Services, name: str) -> None:
+    """A collection that a command names is made where it is not there; over HTTP that is an error instead."""
+    with services.write() as session:
+        try:
+            collections.get_by_name(session, name)
+        except CollectionNotFound:
+            collections.create(session, name)
+
+
+def _files(paths: Sequence[Path], include: Sequence[str], exclude: Sequence[str]) -> list[tuple[Path, str]]:
+    found: dict[Path, str] = {}
+    for given in paths:
+        if not given.exists():
+            raise typer.BadParameter(f"{given} does not exist", param_hint="PATH")
+        for path in _walk(given) if given.is_dir() else [given]:
+            matches = (not include or any(path.match(pattern) for pattern in include)) and not any(
+                path.match(pattern) for pattern in exclude
+            )
+            if matches:
+                found[path] = str(path.absolute())
+    return list(found.items())
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS)
+        yield from (Path(root, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _metadata(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise typer.BadParameter(f"not JSON: {error}", param_hint="--metadata") from error
+    if not isinstance(value, dict):
+        raise typer.BadParameter("give a JSON object", param_hint="--metadata")
+    return value

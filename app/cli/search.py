@@ -1,0 +1,145 @@
+"""`footnote search` and `footnote ask`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from app.answer import explain
+from app.answering import AnswerResult, stream_answer
+from app.api.views import answer_out, search_out
+from app.cli.context import CollectionOption, HomeOption, JsonOption, console, print_json, services_for
+from app.generation.base import Delta
+from app.searching import SearchRequest, search
+from app.services import Services
+
+FilterOption = Annotated[
+    str | None, typer.Option("--filter", help='A filter as JSON: \'{"year": {"$gte": 2020}}\'.')
+]
+ModeOption = Annotated[
+    str | None,
+    typer.Option("--mode", "-m", help="auto, hybrid, rrf, bm25, dense or rank_bm25. [default: auto]"),
+]
+MODES = ("auto", "bm25", "rank_bm25", "dense", "hybrid", "rrf")
+EXCERPT = 240
+
+
+def search_command(
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    collection: CollectionOption = "default",
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=1000, help="How many hits.")] = 5,
+    mode: ModeOption = None,
+    filters: FilterOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the passages that fit a query best.
+
+    Example: footnote search "rolling back an index" --mode hybrid -k 3
+    """
+    request = _request(query, collection, top_k, mode, filters)
+    with services_for(home) as services:
+        result = search(services, request)
+    if as_json:
+        print_json(search_out(result))
+        return
+    if not result.passages:
+        console.print("Nothing found.")
+    for passage in result.passages:
+        page = f", page {passage.chunk.page}" if passage.chunk.page else ""
+        scores = "  ".join(f"{name} {score:.3f}" for name, score in passage.scores.items())
+        console.print(
+            Text(f"{passage.rank}. {passage.title or passage.source}", style="bold"), soft_wrap=True
+        )
+        where = f"   {passage.source}{page}, characters {passage.chunk.start}–{passage.chunk.end}"
+        console.print(Text(f"{where}   {passage.score:.4f}  ({scores})", style="dim"), soft_wrap=True)
+        excerpt = " ".join(passage.chunk.text.split())
+        console.print(
+            Text("   " + excerpt[:EXCERPT] + ("…" if len(excerpt) > EXCERPT else "")), soft_wrap=True
+        )
+
+
+def ask_command(
+    query: Annotated[str, typer.Argument(help="The question.")],
+    collection: CollectionOption = "default",
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", "-k", min=1, max=100, help="Passages to rest on.")
+    ] = None,
+    mode: ModeOption = None,
+    filters: FilterOption = None,
+    generator: Annotated[str | None, typer.Option(help="auto, extractive or llm. [default: auto]")] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer a question with a footnote on every sentence, or say why there is no answer.
+
+    Example: footnote ask "What happens to a job whose worker dies?"
+    """
+    if generator not in (None, "auto", "extractive", "llm"):
+        raise typer.BadParameter("one of auto, extractive, llm", param_hint="--generator")
+    with services_for(home) as services:
+        request = _request(query, collection, top_k or services.settings.answer.top_k, mode, filters)
+        result = ask(services, request, generator, show=not as_json)
+    if as_json:
+        print_json(answer_out(result))
+
+
+def ask(services: Services, request: SearchRequest, generator: str | None, *, show: bool) -> AnswerResult:
+    """The answer; with `show` it is written to the terminal as it comes."""
+    for event in stream_answer(services, request, generator):  # type: ignore[arg-type]
+        if show and isinstance(event, Delta):
+            sys.stdout.write(event.text)
+            sys.stdout.flush()
+        if isinstance(event, AnswerResult):
+            if show:
+                _print_footnotes(event)
+            return event
+    raise AssertionError("a stream ends with its result")
+
+
+def _print_footnotes(result: AnswerResult) -> None:
+    answer = result.answer
+    if answer.reason is not None:
+        console.print(
+            f"No answer: {explain(answer.reason)} (confidence {answer.confidence:.2f})", markup=False
+        )
+        return
+    console.print("\n")
+    for citation in answer.citations:
+        page = f", page {citation.page}" if citation.page else ""
+        name = citation.title or citation.source
+        head = f"[{citation.n}] {name} — {citation.source}{page}, characters {citation.start}–{citation.end}"
+        console.print(Text(head, style="dim"), soft_wrap=True)
+        console.print(Text("    “" + " ".join(citation.quote.split()) + "”"), soft_wrap=True)
+    notes = "".join(f" {note}." for note in answer.notes)
+    console.print(Text(f"Confidence {answer.confidence:.2f}, {answer.generator}.{notes}", style="dim"))
+
+
+def _request(query: str, collection: str, top_k: int, mode: str | None, filters: str | None) -> SearchRequest:
+    if mode is not None and mode not in MODES:
+        raise typer.BadParameter(f"one of {', '.join(MODES)}", param_hint="--mode")
+    if not query.strip():
+        raise typer.BadParameter("the query is empty", param_hint="QUERY")
+    return SearchRequest(
+        query=query,
+        collection=collection,
+        top_k=top_k,
+        mode=mode,  # type: ignore[arg-type]
+        filters=_filters(filters),
+    )
+
+
+def _filters(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise typer.BadParameter(f"not JSON: {error}", param_hint="--filter") from error
+    if not isinstance(value, dict):
+        raise typer.BadParameter("give a JSON object", param_hint="--filter")
+    return value

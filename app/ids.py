@@ -1,0 +1,29 @@
+"""Ids at the edge: 63-bit numbers inside, 16 hexadecimal digits outside (JSON numbers lose digits above 2^53)."""
+
+from __future__ import annotations
+
+from app.errors import NotFound
+
+
+def format_id(number: int) -> str:
+    """
+    >>> format_id(255)
+    '00000000000000ff'
+    """
+    return f"{number:016x}"
+
+
+def parse_id(text: str, what: str) -> int:
+    """The number behind an id; raises NotFound (`<what>_not_found`) where the text is none.
+
+    >>> parse_id("00000000000000ff", "document")
+    255
+    """
+    if len(text) == 16:
+        try:
+            number = int(text, 16)
+        except ValueError:
+            number = -1
+        if 0 <= number < 2**63:
+            return number
+    raise NotFound(f"There is no {what} {text!r}: an id has 16 hexadecimal digits.", code=f"{what}_not_found")

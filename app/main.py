@@ -1,0 +1,42 @@
+"""The HTTP application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
+
+from app import problems
+from app.api import answers, collections, documents, health, indexes, jobs, search
+from app.api.middleware import RequestIdMiddleware
+from app.services import Services
+
+DESCRIPTION = "Answers over your own documents, with a checked footnote on every sentence."
+
+
+def create_app(services: Services) -> FastAPI:
+    """The application over services that the caller opened and will close."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        services.encoders.get(services.encoder_spec())  # the first request must not wait for the model
+        yield
+
+    app = FastAPI(title="Footnote", version=version("footnote"), description=DESCRIPTION, lifespan=lifespan)
+    app.state.services = services
+    app.add_middleware(RequestIdMiddleware, registry=services.registry)
+    problems.install(app)
+    for area in (health, collections, documents, jobs, search, answers, indexes):
+        app.include_router(area.router)
+
+    page = (Path(__file__).parent / "api" / "page.html").read_text(encoding="utf-8")
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    def web_page() -> str:
+        return page
+
+    return app

@@ -1,0 +1,130 @@
+"""What a document needs before it is indexed: chunks under the version's chunker, vectors of its encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from indexing.chunking import Chunker
+
+from app.db import chunks, documents, vectors
+from app.db.chunks import ChunkVector
+from indexing.encoding.base import Encoder, Progress
+from indexing.types import (
+    Chunk,
+    ChunkId,
+    DocumentId,
+    Floats,
+    LoadedText,
+    Page,
+    stable_id,
+    text_hash,
+)
+
+if TYPE_CHECKING:
+    from app.services import Services
+
+TEXTS_A_SAVE = 512
+
+
+def chunks_of(document_id: int, loaded: LoadedText, title: str | None, chunker: Chunker) -> list[Chunk]:
+    """A document's chunks, with ids that depend on the document, the chunker and the text alone."""
+    made = []
+    for ordinal, span in enumerate(chunker.split(loaded, title)):
+        chunk = Chunk(
+            id=ChunkId(0),
+            document_id=DocumentId(document_id),
+            ordinal=ordinal,
+            text=loaded.text[span.start : span.end],
+            start=span.start,
+            end=span.end,
+            heading_path=span.heading_path,
+            page=page_at(loaded.pages, span.start),
+            n_tokens=span.n_tokens,
+        )
+        made.append(_with_id(chunk, chunker.spec.fingerprint))
+    return made
+
+
+def page_at(pages: Sequence[Page], position: int) -> int | None:
+    """The page that a character stands on; between two pages, the one before; None where there are none.
+
+    >>> pages = (Page(page=1, start=0, end=10), Page(page=2, start=12, end=20))
+    >>> [page_at(pages, position) for position in (0, 11, 12)]
+    [1, 1, 2]
+    """
+    starts = [page.start for page in pages]
+    index = int(np.searchsorted(starts, position, side="right")) - 1
+    return pages[max(index, 0)].page if pages else None
+
+
+def _with_id(chunk: Chunk, chunker: str) -> Chunk:
+    identity = stable_id(
+        chunk.document_id, chunker, chunk.ordinal, chunk.start, text_hash(chunk.contextual_text)
+    )
+    return Chunk(
+        id=ChunkId(identity),
+        document_id=chunk.document_id,
+        ordinal=chunk.ordinal,
+        text=chunk.text,
+        start=chunk.start,
+        end=chunk.end,
+        heading_path=chunk.heading_path,
+        page=chunk.page,
+        n_tokens=chunk.n_tokens,
+    )
+
+
+def chunk_missing(services: Services, document_ids: Sequence[int], chunker: Chunker) -> None:
+    """Chunks those documents that were not yet cut by this chunker, from their kept text."""
+    with services.read() as session:
+        without = documents.without_chunks(session, document_ids, chunker.spec.fingerprint)
+    for document_id in without:
+        with services.write() as session:
+            kept = documents.newest_text(session, document_id)
+            if kept is not None:
+                made = chunks_of(document_id, kept.loaded, kept.title, chunker)
+                chunks.insert(session, kept.revision, chunker.spec.fingerprint, made)
+
+
+def encode_missing(
+    services: Services, encoder: Encoder, texts: Mapping[str, str], progress: Progress | None = None
+) -> int:
+    """Encodes those of the texts (by hash) that have no kept vector; gives how many that were."""
+    with services.read() as session:
+        known = vectors.known(session, encoder.fingerprint, texts)
+    missing = {key: text for key, text in texts.items() if key not in known}
+    encode_texts(services, encoder, missing, progress)
+    return len(missing)
+
+
+def encode_texts(
+    services: Services, encoder: Encoder, texts: Mapping[str, str], progress: Progress | None = None
+) -> None:
+    """Encodes texts by hash and keeps each part as soon as it is made, so that a kill costs one part."""
+    # Sorted by length, so that the encoder's own batches hold texts of like length across the parts.
+    items = sorted(texts.items(), key=lambda item: len(item[1]))
+    for start in range(0, len(items), TEXTS_A_SAVE):
+        part = items[start : start + TEXTS_A_SAVE]
+        made = encoder.encode_documents([text for _, text in part]).vectors.astype("<f2")
+        rows = [
+            vectors.StoredVector(text_hash=key, vector=vector.tobytes())
+            for (key, _), vector in zip(part, made, strict=True)
+        ]
+        with services.write() as session:
+            vectors.save(session, encoder.fingerprint, encoder.dim, rows)
+        if progress is not None:
+            progress(start + len(part), len(items))
+
+
+def vectors_of(services: Services, encoder: Encoder, entries: Sequence[ChunkVector]) -> Floats:
+    """The vectors of chunks, shape (n_chunks, dim); what is not kept yet is encoded and kept."""
+    missing = {entry.text_hash: entry.chunk.contextual_text for entry in entries if entry.vector is None}
+    loaded: dict[str, bytes] = {}
+    if missing:
+        encode_texts(services, encoder, missing)
+        with services.read() as session:
+            loaded = vectors.load(session, encoder.fingerprint, missing)
+    joined = b"".join(entry.vector or loaded[entry.text_hash] for entry in entries)
+    return np.frombuffer(joined, dtype="<f2").reshape(len(entries), encoder.dim).astype(np.float32)

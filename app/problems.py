@@ -1,0 +1,134 @@
+"""RFC 9457 problem details: one table from error class to status, and the rendering of any error."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+
+from app.db.errors import DatabaseError
+from app.db.filters import FilterError
+from app.errors import (
+    Conflict,
+    FootnoteError,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    PayloadTooLarge,
+    Unavailable,
+)
+from app.generation.errors import GenerationError
+from app.logs import request_id
+from indexing.errors import IndexingError, LoadError
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS: Mapping[type[Exception], int] = {
+    NotFound: 404,
+    Conflict: 409,
+    InvalidRequest: 422,
+    FilterError: 422,
+    PayloadTooLarge: 413,
+    Overloaded: 503,
+    Unavailable: 503,
+    LoadError: 422,
+    IndexingError: 503,
+    GenerationError: 502,
+    DatabaseError: 503,
+    OperationalError: 503,
+}
+"""The nearest class in an error's own order of bases decides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What a client is told of an error."""
+
+    status: int
+    code: str
+    detail: str
+    errors: tuple[Mapping[str, Any], ...] = ()
+    retry_after_seconds: int | None = None
+
+    def body(self) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "type": f"urn:footnote:problem:{self.code}",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+            "request_id": request_id.get(),
+        }
+        return body | ({"errors": list(self.errors)} if self.errors else {})
+
+    def response(self) -> JSONResponse:
+        headers = {} if self.retry_after_seconds is None else {"Retry-After": str(self.retry_after_seconds)}
+        return JSONResponse(self.body(), self.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem that describes an error; one without a row is `internal_error` and says no more."""
+    if isinstance(error, RequestValidationError):
+        errors = tuple(
+            {"pointer": "/" + "/".join(str(part) for part in item["loc"]), "detail": item["msg"]}
+            for item in error.errors()
+        )
+        summary = "; ".join(f"{item['pointer']}: {item['detail']}" for item in errors)
+        return Problem(status=422, code="invalid_request", detail=summary, errors=errors)
+    if isinstance(error, HTTPException):
+        return Problem(
+            status=error.status_code,
+            code=_HTTP_CODES.get(error.status_code, "http_error"),
+            detail=str(error.detail),
+        )
+    status = next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), None)
+    if status is None:
+        logger.error("unexpected error", exc_info=error, extra={"action": "unexpected_error"})
+        return Problem(
+            status=500,
+            code="internal_error",
+            detail="Something went wrong; the log has the details under this request id.",
+        )
+    if isinstance(error, OperationalError):
+        logger.error("database not reachable", exc_info=error, extra={"action": "database_error"})
+        return Problem(
+            status=503,
+            code="database_unavailable",
+            detail="The database cannot be reached.",
+            retry_after_seconds=5,
+        )
+    retry_after = error.retry_after_seconds if isinstance(error, Overloaded) else None
+    return Problem(
+        status=status,
+        code=getattr(error, "code", "error"),
+        detail=str(error),
+        retry_after_seconds=retry_after,
+    )
+
+
+_HTTP_CODES = {
+    400: "bad_request",
+    404: "route_not_found",
+    405: "method_not_allowed",
+    413: "payload_too_large",
+}
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of the service leave as problem+json."""
+
+    def render(_: Request, error: Exception) -> JSONResponse:
+        return problem_of(error).response()
+
+    for cls in (*STATUS, RequestValidationError, HTTPException, FootnoteError, Exception):
+        app.add_exception_handler(cls, render)

@@ -1,0 +1,115 @@
+"""The long-lived objects of one process, built once and passed to what needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
+
+from indexing.chunking import ChunkerSpec
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.db import collections, migration
+from app.db.engine import create_engine, session_factory
+from app.encoders import EncoderPool, LoadEncoder
+from app.generation.base import Generator
+from app.generation.extractive import ExtractiveGenerator, ExtractiveSettings
+from app.indexes import Indexes
+from app.places import Places
+from app.settings import Settings
+from app.snapshots import SnapshotCache
+from app.store import FileStore
+from indexing.encoding.factory import EncoderSpec, load_encoder
+
+
+class ReadSession(Protocol):
+    def __call__(self) -> AbstractContextManager[Session]: ...
+
+
+@dataclass(eq=False)
+class Services:
+    """What the API, the worker and the commands share. Models are loaded when they are first used."""
+
+    settings: Settings
+    engine: Engine
+    store: FileStore
+    encoders: EncoderPool
+    snapshots: SnapshotCache
+    places: Places
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+
+    @cached_property
+    def _writing(self) -> sessionmaker[Session]:
+        return session_factory(self.engine)
+
+    @cached_property
+    def _reading(self) -> sessionmaker[Session]:
+        return session_factory(self.engine, read_only=True)
+
+    def write(self) -> AbstractContextManager[Session]:
+        """A transaction that writes: committed at the end, rolled back on an error."""
+        return self._writing.begin()
+
+    def read(self) -> AbstractContextManager[Session]:
+        """A transaction that only reads, from one snapshot of the database."""
+        return self._reading.begin()
+
+    @cached_property
+    def indexes(self) -> Indexes:
+        return Indexes(self.read, self.snapshots, self.encoders, self.settings.search)
+
+    @cached_property
+    def extractive(self) -> Generator:
+        """The generator that quotes; it uses the encoder of the settings."""
+        answer = self.settings.answer
+        settings = ExtractiveSettings(
+            max_sentences=answer.max_sentences, min_confidence=answer.min_confidence
+        )
+        return ExtractiveGenerator(self.encoders.get(self.encoder_spec()), settings)
+
+    @cached_property
+    def llm(self) -> Generator | None:
+        """The generator that asks the language model; None when none is set."""
+        if self.settings.llm.base_url is None:
+            return None
+        return llm_generator(self.settings.llm, self.encoders.get(self.encoder_spec()), self.extractive)  # type: ignore # noqa
+
+    def encoder_spec(self) -> EncoderSpec:
+        """The encoder of new index versions."""
+        return EncoderSpec(**self.settings.encoder.model_dump())
+
+    def chunker_spec(self) -> ChunkerSpec:
+        """The chunker of new index versions: what is set, the rest as fits the encoder's window."""
+        given = {key: value for key, value in self.settings.chunker.model_dump().items() if value is not None}
+        window = self.encoders.get(self.encoder_spec()).max_tokens
+        return ChunkerSpec.for_window(window, **given)
+
+
+@contextmanager
+def open_services(settings: Settings, load: LoadEncoder = load_encoder) -> Iterator[Services]:
+    """Everything a process needs: the data folder, the database at the present schema, the default collection.
+
+    Raises DatabaseError when the database cannot be used.
+    """
+    for folder in (settings.home, settings.files_dir, settings.indexes_dir, settings.models_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(settings.database_url, pool_size=settings.database.pool_size)
+    try:
+        migration.upgrade(engine)
+        services = Services(
+            settings=settings,
+            engine=engine,
+            store=FileStore(settings.files_dir),
+            encoders=EncoderPool(settings.models_dir, load),
+            snapshots=SnapshotCache(settings.indexes_dir),
+            places=Places(settings.server.max_concurrent, settings.server.max_waiting),
+        )
+        with services.write() as session:
+            collections.ensure_default(session)
+        yield services
+    finally:
+        engine.dispose()

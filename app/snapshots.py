@@ -1,0 +1,61 @@
+"""The open snapshots of the index versions that this process reads."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from indexing.errors import IndexMissing
+from indexing.snapshot import Snapshot
+
+Stamp = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    stamp: Stamp
+    snapshot: Snapshot
+
+
+class SnapshotCache:
+    """Gives the newest committed snapshot of a version; a request keeps the one it was given.
+
+    A snapshot is replaced when the version's manifest file is another one than at the last look, so a
+    commit is seen by the next request. The replaced snapshot lives on while a request holds it.
+    """
+
+    def __init__(self, indexes_dir: Path) -> None:
+        self.indexes_dir = indexes_dir
+        self._opened: dict[str, _Opened] = {}
+        self._lock = threading.Lock()
+
+    def get(self, version_id: str, expected_fingerprint: str | None = None) -> Snapshot:
+        """Raises IndexMissing, IndexDamaged or EncoderMismatch (see indexing.errors)."""
+        directory = self.indexes_dir / version_id
+        opened = self._opened.get(version_id)
+        if opened is not None and opened.stamp == _stamp(directory):
+            return opened.snapshot
+        with self._lock:
+            stamp = _stamp(directory)
+            opened = self._opened.get(version_id)
+            if opened is None or opened.stamp != stamp:
+                # The stamp is read first: a commit between the two lines is looked at again next time.
+                opened = _Opened(stamp, Snapshot.open(directory, expected_fingerprint=expected_fingerprint))
+                self._opened[version_id] = opened
+            return opened.snapshot
+
+    def forget(self, version_id: str) -> None:
+        """Drops a version that is no longer served."""
+        with self._lock:
+            self._opened.pop(version_id, None)
+
+
+def _stamp(directory: Path) -> Stamp:
+    try:
+        stat = (directory / "manifest.json").stat()
+    except FileNotFoundError:
+        raise IndexMissing(
+            f"The index version in {directory} is missing; `footnote index rebuild` makes it anew."
+        ) from None
+    return stat.st_ino, stat.st_mtime_ns

@@ -1,0 +1,78 @@
+"""The content-addressed store of original files: `files/ab/abcdef…`, named by sha256."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
+
+from app.errors import PayloadTooLarge
+
+BLOCK = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    content_hash: str
+    n_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileStore:
+    """Files by hash. Adding the same bytes twice keeps them once; safe between processes."""
+
+    folder: Path
+
+    def path(self, content_hash: str) -> Path:
+        return self.folder / content_hash[:2] / content_hash
+
+    def add(self, stream: BinaryIO, *, max_bytes: int | None = None) -> StoredFile:
+        """Copies the stream into the store; on return the bytes are on disk.
+
+        Raises PayloadTooLarge when there are more than `max_bytes`; nothing is kept then.
+        """
+        incoming = self.folder / "incoming"
+        incoming.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=incoming)
+        written = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as out:
+                stored = _copy(stream, out, max_bytes)
+                out.flush()
+                os.fsync(out.fileno())
+            self._publish(written, self.path(stored.content_hash))
+        finally:
+            written.unlink(missing_ok=True)
+        return stored
+
+    def remove(self, content_hash: str) -> bool:
+        """Whether there was such a file; it is gone now."""
+        path = self.path(content_hash)
+        existed = path.exists()
+        path.unlink(missing_ok=True)
+        return existed
+
+    def _publish(self, written: Path, final: Path) -> None:
+        if final.exists():
+            return
+        final.parent.mkdir(exist_ok=True)
+        written.rename(final)
+        folder = os.open(final.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _copy(stream: BinaryIO, out: BinaryIO, max_bytes: int | None) -> StoredFile:
+    digest, n_bytes = sha256(), 0
+    while block := stream.read(BLOCK):
+        n_bytes += len(block)
+        if max_bytes is not None and n_bytes > max_bytes:
+            raise PayloadTooLarge(f"The file has more than {max_bytes:,} bytes, the limit set here.")
+        digest.update(block)
+        out.write(block)
+    return StoredFile(content_hash=digest.hexdigest(), n_bytes=n_bytes)

@@ -1,0 +1,214 @@
+"""The worker: claims jobs, keeps their lease alive, runs them, and lets indexes follow what changed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from sqlalchemy.exc import OperationalError
+
+from app import building
+from app.db import jobs
+from app.db.jobs import RetryPolicy
+from app.db.tables import JobRow
+from app.ingestion import ingest
+from app.intake import INGEST
+from indexing.errors import IndexingError
+from indexing.loaders import LoaderPool, LoadLimits
+
+if TYPE_CHECKING:
+    from app.services import Services
+
+logger = logging.getLogger(__name__)
+
+BUILD = "build"
+RETRY = RetryPolicy()
+
+
+class Worker:
+    """One worker process. `run` works until `stop`; `drain` until nothing is due."""
+
+    def __init__(self, services: Services, name: str | None = None) -> None:
+        self.services = services
+        self.name = name or f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+        self._stopping = threading.Event()
+        self._held: dict[str, JobRow] = {}
+        self._stopped_jobs: set[str] = set()
+        self._lock = threading.Lock()
+        limits = services.settings.loader
+        self._pool = LoaderPool(
+            services.settings.worker.loaders,
+            limits=LoadLimits(
+                memory_bytes=limits.memory_bytes,
+                seconds=limits.seconds,
+                decompressed_bytes=limits.decompressed_bytes,
+            ),
+        )
+
+    def run(self) -> None:
+        """Works until `stop` is called; a database that cannot be reached is waited for."""
+        logger.info("worker started", extra={"action": "worker_started", "worker": self.name})
+        beat = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        beat.start()
+        try:
+            while not self._stopping.is_set():
+                if not self._step_safely():
+                    self._stopping.wait(self.services.settings.worker.poll_seconds)
+        finally:
+            self._stopping.set()
+            beat.join()
+            self.close()
+            logger.info("worker stopped", extra={"action": "worker_stopped", "worker": self.name})
+
+    def drain(
+        self, on_step: Callable[[], None] = lambda: None, until: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Works until nothing is due and `until` says so: for a command that ingests by itself."""
+        beat = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        beat.start()
+        try:
+            while not self._stopping.is_set():
+                worked = self.step()
+                on_step()
+                if not worked:
+                    if until():
+                        break
+                    self._stopping.wait(self.services.settings.worker.poll_seconds)
+        finally:
+            self._stopping.set()
+            beat.join()
+            self.close()
+
+    def stop(self) -> None:
+        """Asks the worker to stop after the batch in hand."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Gives back what is held, so that no one waits for a lease to end."""
+        self._pool.close()
+        with self.services.write() as session:
+            jobs.release_worker(session, self.name)
+
+    def step(self) -> bool:
+        """Takes one batch, or lets one index follow; False when there was nothing to do."""
+        batch = self._claim()
+        if batch:
+            self._run_batch(batch)
+            return True
+        behind = building.lagging(self.services)
+        for version_id in behind:
+            building.commit_pending(self.services, version_id)
+        return bool(behind)
+
+    def progress(self, job: JobRow, done: int, total: int, note: str) -> None:
+        with self.services.write() as session:
+            jobs.progress(session, self.name, job.id, done=done, total=total, note=note)
+
+    def succeed(self, job: JobRow, result: dict[str, object]) -> None:
+        with self.services.write() as session:
+            jobs.succeed(session, self.name, job.id, result=result)
+        self._let_go(job)
+
+    def fail(self, job: JobRow, code: str, detail: str, *, retry: bool) -> None:
+        with self.services.write() as session:
+            jobs.fail(session, self.name, job.id, code=code, detail=detail, retry=RETRY if retry else None)
+        self._let_go(job)
+        logger.warning("job failed", extra={"action": "job_failed", "job": job.id, "code": code})
+
+    def is_stopped(self, job: JobRow) -> bool:
+        """Whether the job was cancelled, or its lease was lost; a cancelled one is recorded as such."""
+        if job.id not in self._stopped_jobs:
+            return False
+        with self.services.write() as session:
+            jobs.cancelled(session, self.name, job.id)
+        self._let_go(job)
+        return True
+
+    def _claim(self) -> Sequence[JobRow]:
+        settings = self.services.settings.worker
+        with self.services.read() as session:
+            if not jobs.anything_due(session):
+                return []
+        with self.services.write() as session:
+            jobs.release_expired(session)
+            batch = jobs.claim(
+                session, self.name, [BUILD], limit=1, lease_seconds=settings.lease_seconds
+            ) or jobs.claim(
+                session,
+                self.name,
+                [INGEST],
+                limit=settings.batch_documents,
+                max_bytes=settings.batch_bytes,
+                lease_seconds=settings.lease_seconds,
+            )
+        with self._lock:
+            self._held = {job.id: job for job in batch}
+            self._stopped_jobs = set()
+        return batch
+
+    def _run_batch(self, batch: Sequence[JobRow]) -> None:
+        started = time.perf_counter()
+        try:
+            if batch[0].kind == BUILD:
+                self._build(batch[0])
+            else:
+                ingest(self.services, self._pool, self, batch)
+        except Exception as error:
+            # Whatever went wrong, the jobs still held must not wait for their lease: they are tried again.
+            logger.exception("batch failed", extra={"action": "batch_failed", "n_jobs": len(batch)})
+            code = error.code if isinstance(error, IndexingError) else "internal_error"
+            for job in list(self._held.values()):
+                self.fail(job, code, f"{type(error).__name__}: {error}", retry=True)
+        logger.info(
+            "batch done",
+            extra={
+                "action": "batch_done",
+                "n_jobs": len(batch),
+                "seconds": round(time.perf_counter() - started, 2),
+            },
+        )
+
+    def _build(self, job: JobRow) -> None:
+        def say(stage: str, done: int, total: int) -> None:
+            self.progress(job, done, total, stage)
+
+        row = building.build(self.services, int(job.collection_id or 0), progress=say)
+        if job.payload.get("activate", True):
+            building.activate(self.services, row.id)
+        self.succeed(job, {"index_version": row.id})
+
+    def _let_go(self, job: JobRow) -> None:
+        with self._lock:
+            self._held.pop(job.id, None)
+
+    def _step_safely(self) -> bool:
+        try:
+            return self.step()
+        except OperationalError:
+            logger.exception("database not reachable", extra={"action": "database_error"})
+        except Exception:
+            logger.exception("step failed", extra={"action": "step_failed"})
+        return False
+
+    def _beat(self) -> None:
+        """Keeps the leases of the jobs in hand; three beats fit in one lease."""
+        seconds = self.services.settings.worker.lease_seconds
+        while not self._stopping.wait(seconds / 3):
+            with self._lock:
+                held = list(self._held)
+            if not held:
+                continue
+            try:
+                with self.services.write() as session:
+                    stopped = jobs.heartbeat(session, self.name, held, lease_seconds=seconds)
+            except OperationalError:
+                logger.exception("no heartbeat", extra={"action": "heartbeat_failed"})
+                continue
+            with self._lock:
+                self._stopped_jobs |= stopped
