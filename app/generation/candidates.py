@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.generation.sentences import split_sentences
+from indexing.sentences import split_sentences
+from indexing.types import DocumentId
 from retrievers.types import Passage
 
 _WORD = re.compile(r"\w+")
 _WIDE = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af]")
 _ENDED = re.compile(r"[.!?。！？…:;][\"'”’»)\]]*\Z")
-_LONGEST_SENTENCE = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """A sentence of a passage: characters `[start, end)` of the document's canonical text.
 
-    `rank` is the passage's place among the passages, from 0; `ordinal` the sentence's place in its passage.
+    `place` is the passage's place among the passages, from 0; `ordinal` the sentence's among its passage's.
     """
 
     passage: Passage
-    rank: int
+    place: int
     ordinal: int
     start: int
     end: int
@@ -36,20 +37,26 @@ def candidates(passages: Sequence[Passage]) -> list[Candidate]:
     Headings and fragments are left out where their passage has whole sentences. Where passages overlap, the
     longer version of a sentence stays: a chunk border may have cut the other.
     """
-    found = [
-        candidate for rank, passage in enumerate(passages) for candidate in _of_passage(passage, rank=rank)
-    ]
-    return [candidate for at, candidate in enumerate(found) if not _is_repeated(candidate, at, found)]
+    found = [candidate for place, passage in enumerate(passages) for candidate in _of_passage(passage, place)]
+    by_document: dict[DocumentId, list[Candidate]] = defaultdict(list)
+    for candidate in sorted(found, key=lambda candidate: candidate.start - candidate.end):
+        kept = by_document[candidate.passage.chunk.document_id]
+        if not any(other.start <= candidate.start and candidate.end <= other.end for other in kept):
+            kept.append(candidate)
+    return sorted(
+        (candidate for kept in by_document.values() for candidate in kept),
+        key=lambda candidate: (candidate.place, candidate.start),
+    )
 
 
-def _of_passage(passage: Passage, *, rank: int) -> list[Candidate]:
+def _of_passage(passage: Passage, place: int) -> list[Candidate]:
     text, shift = passage.chunk.text, passage.chunk.start
-    spans = [span for sentence in split_sentences(text) for span in _lines_of_long(text, *sentence)]
-    whole = [span for span in spans if is_sentence(text[span[0] : span[1]])]
+    spans = split_sentences(text)
+    whole = [(start, end) for start, end in spans if is_sentence(text[start:end])]
     return [
         Candidate(
             passage=passage,
-            rank=rank,
+            place=place,
             ordinal=ordinal,
             start=start + shift,
             end=end + shift,
@@ -65,26 +72,7 @@ def is_sentence(text: str) -> bool:
     >>> is_sentence("It rained."), is_sentence("Chapter 2"), is_sentence("Water boils at 100 degrees")
     (True, False, True)
     """
+    if text.startswith("#"):
+        return False
     n_words = len(_WORD.findall(text)) + len(_WIDE.findall(text))
     return n_words >= 5 or (n_words >= 2 and _ENDED.search(text) is not None)
-
-
-def _lines_of_long(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    """A span with no sentence end in it for long is a table or a list: then each of its lines."""
-    if end - start <= _LONGEST_SENTENCE:
-        return [(start, end)]
-    lines = [(m.start(), m.end()) for m in re.finditer(r"\S[^\n]*(?<=\S)", text[start:end])]
-    return [(start + a, start + b) for a, b in lines]
-
-
-def _is_repeated(candidate: Candidate, at: int, others: Sequence[Candidate]) -> bool:
-    for place, other in enumerate(others):
-        if (
-            place != at
-            and other.passage.chunk.document_id == candidate.passage.chunk.document_id
-            and other.start <= candidate.start
-            and candidate.end <= other.end
-            and (other.end - other.start > candidate.end - candidate.start or place < at)
-        ):
-            return True
-    return False

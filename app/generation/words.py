@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-import tantivy
+from tantivy import TextAnalyzer
 
-# Words that ask, and words that fill a question, beside the analyser's own stop words.
+from indexing.analysis import build_analyzer
+
+# Words that ask, and words that fill a question, beside the analyzer's own stop words.
 _QUESTION_WORDS = """
 what which who whom whose when where why how many much did do does doing done has have had can could would
 should shall may might must been being were am me my i you your we our us he she his her him its from than
@@ -18,16 +20,13 @@ also any some about please tell explain describe
 
 
 @lru_cache(maxsize=1)
-def _analyzer() -> tantivy.TextAnalyzer:
-    return (
-        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
-        .filter(tantivy.Filter.lowercase())
-        .filter(tantivy.Filter.stopword("english"))
-        .filter(tantivy.Filter.custom_stopword(_QUESTION_WORDS.split()))
-        .filter(tantivy.Filter.ascii_fold())
-        .filter(tantivy.Filter.stemmer("english"))
-        .build()
-    )
+def _analyzer() -> TextAnalyzer:
+    return build_analyzer()
+
+
+@lru_cache(maxsize=1)
+def _empty_stems() -> frozenset[str]:
+    return frozenset(_analyzer().analyze(_QUESTION_WORDS))
 
 
 def stems(text: str) -> list[str]:
@@ -36,7 +35,7 @@ def stems(text: str) -> list[str]:
     >>> stems("Who were the Norman dukes?")
     ['norman', 'duke']
     """
-    return list(_analyzer().analyze(text))
+    return [stem for stem in _analyzer().analyze(text) if stem not in _empty_stems()]
 
 
 def inverse_frequencies(word_sets: Sequence[Iterable[str]]) -> dict[str, float]:
