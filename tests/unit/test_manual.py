@@ -20,6 +20,7 @@ from bs4 import BeautifulSoup
 
 from app.settings import Area, Settings, setting_names
 from indexing.errors import LoadErrorCode
+from indexing.loaders.registry import load_file
 
 DOCS = Path(__file__).parents[2] / "docs"
 MANUAL = DOCS / "manual"
@@ -236,6 +237,14 @@ def test_a_golden_answer_stands_on_its_page_and_no_other(item: dict[str, str]) -
         page.name for page in PAGES if item["contains"] in spaced(text_of(page.name, page.read_bytes()))
     ]
     assert having == [item["page"]]
+
+
+@pytest.mark.parametrize("item", _questions(), ids=lambda item: item["page"])
+def test_a_golden_answer_stands_in_the_canonical_text_as_it_is(item: dict[str, str]) -> None:
+    """So a test of the whole path can look for the fragment in a quote, whatever the format."""
+    loaded = load_file(MANUAL / item["page"], filename=item["page"])
+    assert item["contains"] in loaded.text
+    assert loaded.title
 
 
 def test_golden_answers_need_every_format() -> None:
