@@ -18,6 +18,7 @@ _MARKER = re.compile(
     rf"\[{_INSIDE}\]|【{_INSIDE.replace('numbers', 'wide')}(?:†[^】\n]{{0,60}})?】", re.IGNORECASE
 )
 _MARKER_BEGUN = re.compile(r"[\[【][A-Za-z.#^\d,;\s–—-]{0,40}(?:†[^】\]\n]{0,60})?\Z")
+_MARKER_CUT_OFF = re.compile(r"[\[【]\s*\^?\d[\d,;\s–-]*")
 _WIDEST_RANGE = 50
 
 
@@ -47,9 +48,12 @@ class MarkerReader:
         yield from _parts(kept[:cut])
 
     def close(self) -> Iterator[str | Marker]:
-        """What was kept back: text, since nothing completed it."""
+        """What was kept back: text, or a marker that was cut off and names nothing."""
         kept, self._kept = self._kept, ""
-        yield from _parts(kept)
+        if _MARKER_CUT_OFF.fullmatch(kept):
+            yield Marker(numbers=())
+        else:
+            yield from _parts(kept)
 
 
 def _parts(text: str) -> Iterator[str | Marker]:
@@ -61,6 +65,19 @@ def _parts(text: str) -> Iterator[str | Marker]:
         at = found.end()
     if at < len(text):
         yield text[at:]
+
+
+def has_marker(text: str) -> bool:
+    return _MARKER.search(text) is not None
+
+
+def without_markers(text: str) -> str:
+    """The text with the brackets of what would be read as a marker made round.
+
+    >>> without_markers("as shown [3, 4] [sic]")
+    'as shown (3, 4) [sic]'
+    """
+    return _MARKER.sub(lambda found: f"({found.group()[1:-1]})", text)
 
 
 def marker_numbers(inside: str) -> tuple[int, ...]:

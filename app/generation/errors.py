@@ -2,8 +2,8 @@
 
 GenerationError            `code` is stable, the message is for a person and holds no key and no passage
 ├── LlmTimeout             llm_timeout: no connection, no bytes or no end within the time allowed
-├── LlmRateLimited         llm_rate_limited: 429 until the time was used up; `retry_after_seconds` when told
-├── LlmUnavailable         llm_unavailable: no connection, or 5xx until the attempts were used up
+├── LlmRateLimited         llm_rate_limited: 429 while attempts and time lasted
+├── LlmUnavailable         llm_unavailable: no connection, or 5xx, while attempts and time lasted
 ├── LlmRejected            llm_rejected: another 4xx: a wrong key, an unknown model, a prompt too long
 └── LlmBadResponse         llm_bad_response: not what an OpenAI-compatible server sends, or cut off midway
 """
@@ -28,7 +28,7 @@ class LlmTimeout(GenerationError):
 
 
 class LlmRateLimited(GenerationError):
-    """The language model's server refuses more requests for now."""
+    """The language model's server refuses more requests for now; `retry_after_seconds` when it says so."""
 
     code = "llm_rate_limited"
 
@@ -38,9 +38,13 @@ class LlmRateLimited(GenerationError):
 
 
 class LlmUnavailable(GenerationError):
-    """The language model's server cannot be reached or fails."""
+    """The language model's server cannot be reached or fails; `retry_after_seconds` when it says so."""
 
     code = "llm_unavailable"
+
+    def __init__(self, detail: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class LlmRejected(GenerationError):
