@@ -1,7 +1,7 @@
 """Collections and their change numbers.
 
-`create` · `ensure_default` · `get` · `get_by_name` · `list_all` · `delete` · `next_change` · `changes_since`
-· `forget_changes`. The caller commits.
+`create` · `ensure_default` · `get` · `get_by_name` · `list_all` · `delete` · `next_change` · `lock` ·
+`changes_since` · `forget_changes`. The caller commits.
 """
 
 from __future__ import annotations
@@ -116,6 +116,11 @@ def next_change(
     )
     session.execute(update(DocumentRow).where(DocumentRow.id == document_id).values(change_number=number))
     return number
+
+
+def lock(session: Session, collection_id: int) -> None:
+    """Keep others from logging changes until the commit: for a step that knows late if it is one."""
+    session.execute(select(CollectionRow.id).where(CollectionRow.id == collection_id).with_for_update())
 
 
 def changes_since(

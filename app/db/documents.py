@@ -352,18 +352,19 @@ def publish(
     """Serve this revision from now on, and give the files that no document needs any more.
 
     Chunks and texts of earlier revisions go; where there were chunks, that is a change. The document is ready
-    unless newer content waits. Can be run twice. Raises DocumentNotFound, and RevisionNotFound where a later revision is served.
+    unless newer content waits. Can be run twice.
+    Raises DocumentNotFound, and RevisionNotFound where a later revision is served.
     """
     now = now or utc_now()
     owner = get(session, document_id).collection_id
-    if session.execute(select(_has_other_chunks(document_id, number))).scalar_one():
-        collections.next_change(session, owner, document_id, "upsert", now=now)
+    collections.lock(session, owner)
     document = _locked(session, document_id)
     _refuse_superseded(document, number)
     revision = get_revision(session, document_id, number)
     served = _served(session, document)
     meta = {**revision.meta, **_own_meta(document, served)}
-    session.execute(_remove_chunks(document_id, ChunkRow.revision != number))
+    if session.execute(_remove_chunks(document_id, ChunkRow.revision != number)).all():
+        collections.next_change(session, owner, document_id, "upsert", now=now)
     revisions.change(session, document_id, number, status="ready", ready_at=now)
     freed = revisions.supersede(session, document_id, number)
     newest = {"status": "ready", **_NO_ERROR} if _is_newest(session, document_id, number) else {}
@@ -512,10 +513,6 @@ def _own_meta(document: DocumentRow, served: RevisionRow | None) -> dict[str, An
     return {
         name: value for name, value in document.meta.items() if name not in loaded or loaded[name] != value
     }
-
-
-def _has_other_chunks(document_id: int, number: int) -> ColumnElement[bool]:
-    return exists().where(ChunkRow.document_id == document_id, ChunkRow.revision != number)
 
 
 def _n_chunks(session: Session, document: DocumentRow) -> int:

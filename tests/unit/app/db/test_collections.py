@@ -55,7 +55,10 @@ class TestChanges:
         ]
         assert numbers == [1, 2, 3]
         since = collections.changes_since(session, collection_id, 1)
-        assert [(row.number, row.document_id, row.kind) for row in since] == [(2, 8, "upsert"), (3, 7, "delete")]
+        assert [(row.number, row.document_id, row.kind) for row in since] == [
+            (2, 8, "upsert"),
+            (3, 7, "delete"),
+        ]
         assert len(collections.changes_since(session, collection_id, 0, limit=2)) == 2
 
     def test_each_collection_counts_for_itself(self, session):
