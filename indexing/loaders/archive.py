@@ -67,7 +67,7 @@ class Archive:
         return parse_xml(self.read(name))
 
     def optional_xml(self, name: str) -> etree._Element | None:
-        """The root element of a member, None where it is absent or damaged: for parts a text can do without."""
+        """The root element of a member, None where it is absent or damaged: for parts that can be missed."""
         if name not in self._members:
             return None
         try:

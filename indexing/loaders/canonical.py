@@ -1,4 +1,4 @@
-"""Canonical text: its clean characters, its spans, and the one place that holds the invariants of LoadedText."""
+"""Canonical text: clean characters, spans in it, and the one place that holds the invariants of LoadedText."""
 
 from __future__ import annotations
 
@@ -149,6 +149,7 @@ class TextBuilder:
         self._pages: list[Page] = []
         self._headings: list[Heading] = []
         self._blocks: list[Block] = []
+        self._list_start: int | None = None  # of the list that the last piece belongs to
 
     def __len__(self) -> int:
         return self._length
@@ -160,6 +161,20 @@ class TextBuilder:
     def line(self, text: str) -> None:
         """Append text on a new line."""
         self._append(text, "\n")
+
+    def item(self, text: str) -> None:
+        """Append an item of a list; items that follow each other are one list block."""
+        if not text.strip():
+            return
+        start = self._list_start
+        if start is None:
+            start = self._length
+            self._append(text, "\n\n")
+        else:
+            self._append(text, "\n")
+            self._blocks.pop()
+        self._blocks.append(Block(kind="list", start=start, end=self._length))
+        self._list_start = start
 
     def heading(self, text: str, level: int) -> None:
         """Append a heading, on one line, after a blank line."""
@@ -183,11 +198,13 @@ class TextBuilder:
         """What is appended inside is one block."""
         start = self._length
         yield
+        self._list_start = None
         self._blocks.append(Block(kind=kind, start=start, end=self._length))
 
     def page(self, number: int) -> None:
         """What is appended from here on stands on page `number`."""
         self._close_page()
+        self._list_start = None
         self._page_number = number
         self._page_start = self._length
 
@@ -209,6 +226,7 @@ class TextBuilder:
         text = clean(text).strip("\n").rstrip()
         if not text:
             return
+        self._list_start = None
         if self._length:
             self._parts.append(separator)
             self._length += len(separator)

@@ -1,4 +1,4 @@
-"""The process that reads one file after the other for a `LoaderPool`; run as `python -m indexing.loaders.child`.
+"""The process that reads files for a `LoaderPool`: `python -m indexing.loaders.child`.
 
 It takes requests as JSON lines on standard input and answers with frames (see `wire`) on standard output. It
 lowers its own limits before it reads the first file: it cannot write files, start processes, open more than a
@@ -22,7 +22,7 @@ from pathlib import Path
 from indexing.errors import LoadError
 from indexing.loaders.registry import load_file
 from indexing.loaders.source import LoadLimits
-from indexing.loaders.wire import encode_answer, encode_error
+from indexing.loaders.wire import READY, encode_answer, encode_error
 
 _MAX_OPEN_FILES = 64
 _GRACE_SECONDS = 5
@@ -40,6 +40,7 @@ def main() -> None:
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests,), daemon=True).start()
     _restrict(limits)
+    _write(out, READY)
     while True:
         request = json.loads(requests.get())
         _set_deadline(float(request["seconds"]))
@@ -95,7 +96,7 @@ def _restrict(limits: LoadLimits) -> None:
 
 
 def _set_deadline(seconds: float) -> None:
-    """End this process if one file takes too long, whatever its code does and whether the parent lives or not."""
+    """End this process if one file takes too long, whether the parent lives or not."""
     usage = time.process_time()
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (int(usage + seconds) + _GRACE_SECONDS, hard))

@@ -23,7 +23,10 @@ _MULTIBYTE = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf
 
 
 def decode(data: bytes, declared: str | None = None) -> str:
-    """The characters of `data`: by its mark, as UTF-8, as declared, by a guess; encoding_unknown for binary data."""
+    """The characters of `data`: by its mark, as UTF-8, as declared, by a guess.
+
+    Raises encoding_unknown for binary data.
+    """
     text = _decode(data, declared)
     sample = text[:_SAMPLE_BYTES]
     if len(_CONTROLS.findall(sample)) > len(sample) // 50:
@@ -66,7 +69,7 @@ def _wide_encoding(data: bytes) -> str | None:
     """UTF-16 or UTF-32 without a mark, seen by where its zero bytes stand."""
     sample = data[:4096]
     length = len(sample) - len(sample) % 4
-    if length < 4 or sample.count(0) < length // 4:
+    if length < 4 or sample.count(0) < length // 8:
         return None
     zeros = [sample[offset:length:4].count(0) / (length // 4) for offset in range(4)]
     match [share > 0.7 for share in zeros]:
@@ -74,10 +77,17 @@ def _wide_encoding(data: bytes) -> str | None:
             return "utf-32-le"
         case [True, True, True, False]:
             return "utf-32-be"
-        case [False, True, False, True]:
-            return "utf-16-le"
-        case [True, False, True, False]:
-            return "utf-16-be"
+    return _wide_by_words(sample[: len(sample) - len(sample) % 2])
+
+
+def _wide_by_words(sample: bytes) -> str | None:
+    """The byte order in which the sample is text with at least some ASCII words, None where neither is."""
+    for name in ("utf-16-le", "utf-16-be"):
+        text = sample.decode(name, "replace")
+        n_ascii = sum(character.isascii() and character.isprintable() for character in text)
+        n_wrong = len(_CONTROLS.findall(text)) + text.count("\ufffd")
+        if n_ascii > 0.3 * len(text) and n_wrong <= len(text) // 100 + 1:
+            return name
     return None
 
 

@@ -43,7 +43,7 @@ def write_records(builder: TextBuilder, names: list[str], rows: list[list[str]])
 
 
 def _delimiter(sample: str) -> str:
-    """The delimiter that parts the first lines into the most equal number of cells, a comma where none does."""
+    """The delimiter that parts most of the first lines into the same number of cells, else a comma."""
     lines = sample.split("\n")[:20]
     best, best_score = ",", 0.0
     for delimiter in _DELIMITERS:

@@ -1,4 +1,4 @@
-"""HTML: headings, paragraphs, lists, tables and code; scripts, styles, navigation and hidden parts are left out."""
+"""HTML: headings, paragraphs, lists, tables and code, without scripts, navigation and hidden parts."""
 
 from __future__ import annotations
 

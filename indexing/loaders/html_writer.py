@@ -111,11 +111,15 @@ _SPACES = re.compile(r"[ \t\n\r\f\xa0]+")
 _BREAK = "\v"  # stands for <br> until the white space around it is squeezed
 _AROUND_BREAK = re.compile(rf" *{_BREAK} *")
 _MAX_INDENT = 4
+_ENUMERATOR = re.compile(r"(?:[^\w\s]{1,2}|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,5})[.)])$")
+_AMOUNT = re.compile(r"[\d(—-]")
+_LEADING_SIGNS = ("$", "€", "£", "¥", "US$", "CHF")
+_TRAILING_SIGNS = (")", "%", ")%", "%)")
 
 
 @dataclass(slots=True)
 class _Table:
-    """A table being read. One that holds headings or other tables only lays out the page: its cells are paragraphs."""
+    """A table being read. One with headings or tables in it only lays out the page: its cells are paragraphs."""
 
     rows: list[list[str]] = field(default_factory=list)
     is_layout: bool = False
@@ -128,7 +132,7 @@ class _List:
 
 
 class HtmlWriter:
-    """Writes a stream of HTML events to a builder. Ends without a start, and starts without an end, do no harm."""
+    """Writes a stream of HTML events, balanced or not, to a builder."""
 
     def __init__(self, builder: TextBuilder, *, keep_all: bool, base_level: int) -> None:
         self._builder = builder
@@ -195,6 +199,7 @@ class HtmlWriter:
             self._heading = None
         if name in ("ul", "ol", "menu") and self._lists:
             self._lists.pop()
+            self._item_prefix = ""
             if not self._lists:
                 self._list_block.close()
 
@@ -219,6 +224,9 @@ class HtmlWriter:
         return (
             name in _BOILERPLATE
             or attributes.get("role", "") in _BOILERPLATE_ROLES
+            or (
+                name == "a" and "hreflang" in attributes and "li" in self._open
+            )  # the page in other languages
             or "hidden" in attributes
             or _HIDDEN_STYLE.search(attributes.get("style", "")) is not None
         )
@@ -296,9 +304,40 @@ class HtmlWriter:
         self._flush()
 
     def _write_table(self, table: _Table) -> None:
-        rows = [row for row in table.rows if any(cell.strip() for cell in row)]
-        if max((sum(1 for cell in row if cell.strip()) for row in rows), default=0) > 1:
-            self._builder.table(rows)
+        rows = table_rows(table.rows)
+        if not rows:
             return
-        for row in rows:  # one column: a frame around paragraphs
-            self._builder.paragraph(squeeze(" ".join(row)))
+        if len(rows[0]) == 2 and all(_ENUMERATOR.match(row[0]) for row in rows):
+            for row in rows:  # a list drawn as a table
+                self._builder.item(" ".join(row))
+        elif len(rows[0]) > 1:
+            self._builder.table(rows)
+        else:
+            for row in rows:  # a frame around paragraphs
+                self._builder.paragraph(row[0])
+
+
+def table_rows(rows: list[list[str]]) -> list[list[str]]:
+    """Cells as a reader sees them: empty rows and columns are gone, signs stand by the number they belong to.
+
+    >>> table_rows([["Total", "", "$", "(5", ")"], ["Tax", "", "", "7", "%"]])
+    [['Total', '$(5)'], ['Tax', '7%']]
+    """
+    merged = [_with_signs([squeeze(cell) for cell in row]) for row in rows]
+    merged = [row for row in merged if any(row)]
+    width = max(map(len, merged), default=0)
+    filled = [column for column in range(width) if any(len(row) > column and row[column] for row in merged)]
+    return [[row[column] if column < len(row) else "" for column in filled] for row in merged]
+
+
+def _with_signs(row: list[str]) -> list[str]:
+    """Currency signs moved to the number behind them, brackets and percent signs to the number before."""
+    cells = list(row)
+    for column in range(len(cells) - 1):
+        following = cells[column + 1]
+        if cells[column] in _LEADING_SIGNS and _AMOUNT.match(following):
+            cells[column], cells[column + 1] = "", cells[column] + following
+    for column in range(1, len(cells)):
+        if cells[column] in _TRAILING_SIGNS and cells[column - 1][-1:].isdigit():
+            cells[column - 1], cells[column] = cells[column - 1] + cells[column], ""
+    return cells

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from unicodedata import normalize
 
 from indexing.loaders.canonical import TextBuilder, squeeze
 from indexing.loaders.source import SourceFile
@@ -15,18 +16,20 @@ _LEVELS = {
         ("part", "chapter", "section", "subsection", "subsubsection", "paragraph", "subparagraph")
     )
 }
+_SECTION = re.compile(r"\\(" + "|".join(_LEVELS) + r")\b")
 _VERBATIM = ("verbatim", "Verbatim", "lstlisting", "minted", "alltt")
 _MATH = (
     "equation", "align", "gather", "multline", "eqnarray", "displaymath", "math", "flalign", "split", "cases",
 )  # fmt: skip
 _TABULAR = ("tabular", "tabularx", "tabulary", "longtable", "array", "supertabular")
 _ARGUMENT = r"\{((?:[^{}]|\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})*)\}"
+_HEADING = _ARGUMENT.replace("(", "(?P<heading>", 1)
 _TOKEN = re.compile(
     r"\\begin\{(?P<code>" + "|".join(_VERBATIM) + r")\*?\}(?P<codebody>.*?)\\end\{(?P=code)\*?\}"
     r"|\\begin\{(?P<math>" + "|".join(_MATH) + r")\*?\}(?P<mathbody>.*?)\\end\{(?P=math)\*?\}"
     r"|(?:\$\$(?P<display>.*?)\$\$|\\\[(?P<bracket>.*?)\\\])"
     r"|\\begin\{(?P<table>" + "|".join(_TABULAR) + r")\*?\}(?P<tablebody>.*?)\\end\{(?P=table)\*?\}"
-    r"|\\(?P<section>" + "|".join(_LEVELS) + r")\*?\s*(?:\[[^\]]*\])?\s*" + _ARGUMENT.replace("(", "(?P<heading>", 1) +
+    r"|\\(?P<section>" + "|".join(_LEVELS) + r")\*?\s*(?:\[[^\]]*\])?\s*" + _HEADING +
     r"|\\begin\{(?P<list>itemize|enumerate|description)\}|\\end\{(?P<listend>itemize|enumerate|description)\}"
     r"|(?P<item>\\item\b\s*(?:\[(?P<label>[^\]]*)\])?)"
     r"|\\begin\{abstract\}(?P<abstract>)"
@@ -45,7 +48,9 @@ _REFERENCE = re.compile(
 _HREF = re.compile(r"\\href\s*\{[^{}]*\}\s*" + _ARGUMENT)
 _BEGIN_END = re.compile(r"\\(?:begin|end)\{[^{}]*\}(?:\[[^\]]*\])?(?:\{[^{}]*\})?")
 _COMMAND = re.compile(r"\\[A-Za-z@]+\*?(?:\[[^\]]*\])?\s?")
-_ACCENT = re.compile(r"\\([`'^\"~=.uvHcdbr])\s*\{?\\?([A-Za-z])\}?")
+_ACCENT = re.compile(
+    r"\\(?:([`'^\"~=.])\s*\{?\\?([A-Za-z])\}?|([uvHcdbr])(?:\s*\{\\?([A-Za-z])\}|\s+([A-Za-z])\b))"
+)
 _ACCENTS = dict(
     zip(
         "`'^\"~=.uvHcdbr",
@@ -53,10 +58,14 @@ _ACCENTS = dict(
         strict=True,
     )
 )
-_LETTERS = {"ss": "ß", "ae": "æ", "AE": "Æ", "oe": "œ", "OE": "Œ", "o": "ø", "O": "Ø", "aa": "å", "AA": "Å", "l": "ł",
-            "L": "Ł", "i": "ı", "ldots": "…", "dots": "…", "textbackslash": "\\", "LaTeX": "LaTeX", "TeX": "TeX",
-            "S": "§", "P": "¶", "copyright": "©", "pounds": "£", "quad": " ", "qquad": " ", "textendash": "–",
-            "textemdash": "—", "textasciitilde": "~", "euro": "€", "textdegree": "°"}  # fmt: skip
+# fmt: off
+_LETTERS = {
+    "ss": "ß", "ae": "æ", "AE": "Æ", "oe": "œ", "OE": "Œ", "o": "ø", "O": "Ø", "aa": "å", "AA": "Å", "l": "ł",
+    "L": "Ł", "i": "ı", "ldots": "…", "dots": "…", "textbackslash": "\\", "LaTeX": "LaTeX", "TeX": "TeX",
+    "S": "§", "P": "¶", "copyright": "©", "pounds": "£", "quad": " ", "qquad": " ", "textendash": "–",
+    "textemdash": "—", "textasciitilde": "~", "euro": "€", "textdegree": "°",
+}
+# fmt: on
 _LETTER = re.compile(
     r"\\(" + "|".join(sorted(_LETTERS, key=len, reverse=True)) + r")(?![A-Za-z])(?:\{\}|\s)?"
 )
@@ -65,16 +74,15 @@ _LETTER = re.compile(
 def load_latex(source: SourceFile) -> LoadedText:
     """LaTeX without its preamble; title and author go to the metadata. Nothing is included."""
     text = _COMMENT.sub(r"\1", source.text())
-    preamble, begin, body = text.partition(r"\begin{document}")
-    if not begin:
-        _preamble, body = "", text
+    body = text.partition(r"\begin{document}")[2] or text
     body = body.partition(r"\end{document}")[0]
     title, author = _argument("title", text), _argument("author", text)
     builder = TextBuilder(source.limits.text_chars)
     if title:
         builder.heading(title, 1)
     body = re.sub(r"\\(?:title|author|date|thanks)\s*(?:\[[^\]]*\])?" + _ARGUMENT, "", body)
-    _write(builder, body)
+    top = min((_LEVELS[found[1]] for found in _SECTION.finditer(body)), default=0)
+    _write(builder, body, (2 if title else 1) - top)
     return builder.finish(title=title or None, metadata={"author": author} if author else None)
 
 
@@ -83,7 +91,8 @@ def _argument(command: str, text: str) -> str:
     return squeeze(_plain(found[1])) if found else ""
 
 
-def _write(builder: TextBuilder, body: str) -> None:
+def _write(builder: TextBuilder, body: str, shift: int) -> None:
+    """Append a document's body; `shift` turns the depth of a section into the level of its heading."""
     position = 0
     depth = 0
     item = ""
@@ -100,9 +109,9 @@ def _write(builder: TextBuilder, body: str) -> None:
             case "tablebody":
                 builder.table(_rows(token["tablebody"]))
             case "heading":
-                builder.heading(_plain(token["heading"]), _LEVELS[token["section"]] + 1)
+                builder.heading(_plain(token["heading"]), _LEVELS[token["section"]] + shift)
             case "abstract":
-                builder.heading("Abstract", _LEVELS["section"] + 1)
+                builder.heading("Abstract", 2)
             case "list":
                 depth += 1
             case "listend":
@@ -115,7 +124,7 @@ def _write(builder: TextBuilder, body: str) -> None:
 
 def _paragraph(builder: TextBuilder, text: str, depth: int) -> None:
     if text.strip(" -"):
-        (builder.line if depth and text.lstrip().startswith("- ") else builder.paragraph)(text)
+        (builder.item if depth and text.lstrip().startswith("- ") else builder.paragraph)(text)
 
 
 def _rows(body: str) -> list[list[str]]:
@@ -142,12 +151,17 @@ def _plain(text: str) -> str:
     return "".join(parts)
 
 
+def _accented(found: re.Match[str]) -> str:
+    letter = found[2] or found[4] or found[5]
+    return normalize("NFC", letter + _ACCENTS[found[1] or found[3]])
+
+
 def _words(text: str) -> str:
     text = _DROPPED.sub("", text)
     text = _REFERENCE.sub(r"[\1]", text)
     text = _HREF.sub(r"\1", text)
     text = _BEGIN_END.sub(" ", text)
-    text = _ACCENT.sub(lambda found: found[2] + _ACCENTS[found[1]], text)
+    text = _ACCENT.sub(_accented, text)
     text = _LETTER.sub(lambda found: _LETTERS[found[1]], text)
     text = re.sub(r"\\\\(?:\[[^\]]*\])?", " ", text)
     text = _COMMAND.sub("", text)

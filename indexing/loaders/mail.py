@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from email import policy
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from email.parser import BytesParser
 
 from indexing.errors import LoadError
@@ -63,7 +63,7 @@ def _write_parts(builder: TextBuilder, message: EmailMessage, attachments: list[
             continue
         kind, name = part.get_content_type(), _filename(part)
         if part.is_multipart() and kind == "message/rfc822":
-            builder.heading(str(part.get_payload(0).get("Subject", "Attached message")), 2)
+            builder.heading(_subject(part.get_payload()), 2)
             continue
         if part.is_multipart():
             continue
@@ -76,14 +76,20 @@ def _write_parts(builder: TextBuilder, message: EmailMessage, attachments: list[
             _write_text(builder, part)
 
 
-def _body(message: EmailMessage) -> EmailMessage | None:
+def _subject(messages: object) -> str:
+    """The subject of an attached message."""
+    attached = messages[0] if isinstance(messages, list) and messages else None
+    return str(attached.get("Subject", "")) if isinstance(attached, Message) else ""
+
+
+def _body(message: EmailMessage) -> Message | None:
     try:
         return message.get_body(("plain", "html"))
     except (AttributeError, KeyError, ValueError, RecursionError):
         return None
 
 
-def _is_alternative(message: EmailMessage, part: EmailMessage) -> bool:
+def _is_alternative(message: EmailMessage, part: Message) -> bool:
     """The same words once more, in another format."""
     return any(
         whole.get_content_type() == "multipart/alternative" and part in whole.get_payload()
@@ -92,14 +98,14 @@ def _is_alternative(message: EmailMessage, part: EmailMessage) -> bool:
     )
 
 
-def _filename(part: EmailMessage) -> str:
+def _filename(part: Message) -> str:
     try:
         return part.get_filename() or ""
     except (ValueError, AttributeError, TypeError, LookupError):
         return ""
 
 
-def _write_text(builder: TextBuilder, part: EmailMessage) -> None:
+def _write_text(builder: TextBuilder, part: Message) -> None:
     data = part.get_payload(decode=True)
     if not isinstance(data, bytes) or not data.strip():
         return

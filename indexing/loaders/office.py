@@ -28,7 +28,7 @@ class Relationship:
 
 
 def relationships(archive: Archive, part: str) -> dict[str, Relationship]:
-    """The relationships of a part by id, targets as member names; those that leave the package are left out."""
+    """The relationships of a part by id, targets as member names, without those that leave the package."""
     folder, _, name = part.rpartition("/")
     root = archive.optional_xml(f"{folder}/_rels/{name}.rels".lstrip("/"))
     found: dict[str, Relationship] = {}

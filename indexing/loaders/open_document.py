@@ -43,12 +43,13 @@ def load_open_document(source: SourceFile) -> LoadedText:
     """A document: slides are pages, sheets are headings with tables, tracked deletions are left out."""
     if source.extension == "fodt":
         root = parse_xml(source.data())
-        return _finish(_Writer(source), root, root)
+        return _finish(_Writer(source, root), root, root)
     with Archive(source) as archive:
         manifest = archive.optional_xml("META-INF/manifest.xml")
         if manifest is not None and next(descendants(manifest, "encryption-data"), None) is not None:
             raise LoadError("encrypted_file", "the document is protected with a password")
-        return _finish(_Writer(source), archive.xml("content.xml"), archive.optional_xml("meta.xml"))
+        content = archive.xml("content.xml")
+        return _finish(_Writer(source, content), content, archive.optional_xml("meta.xml"))
 
 
 def _finish(writer: _Writer, content: etree._Element, meta: etree._Element | None) -> LoadedText:
@@ -79,9 +80,13 @@ def _properties(meta: etree._Element | None) -> tuple[str | None, dict[str, Scal
 
 
 class _Writer:
-    def __init__(self, source: SourceFile) -> None:
+    def __init__(self, source: SourceFile, content: etree._Element) -> None:
         self.builder = TextBuilder(source.limits.text_chars)
         self.title: str | None = None
+        self._parents = {
+            attribute(style, "name"): attribute(style, "parent-style-name")
+            for style in descendants(content, "style")
+        }
 
     def write_all(self, parent: etree._Element) -> None:
         """Headings, paragraphs, lists and tables below an element, in order."""
@@ -94,8 +99,7 @@ class _Writer:
                 case "p":
                     self._write_paragraph(child)
                 case "list":
-                    with self.builder.block("list"):
-                        self._write_list(child, 0)
+                    self._write_list(child, 0)
                 case "table":
                     self._write_table(child)
                 case name if name not in _LEFT_OUT:
@@ -125,7 +129,8 @@ class _Writer:
 
     def _write_paragraph(self, paragraph: etree._Element) -> None:
         text = _text(paragraph)
-        if attribute(paragraph, "style-name") == "Title" and text.strip():
+        style = attribute(paragraph, "style-name")
+        if "Title" in (style, self._parents.get(style)) and text.strip():
             self.title = self.title or squeeze(text)
             self.builder.heading(text, 1)
         else:
@@ -144,7 +149,7 @@ class _Writer:
                 match local_name(child):
                     case "p" | "h":
                         if text := squeeze(_text(child)):
-                            self.builder.line(prefix + text)
+                            self.builder.item(prefix + text)
                             prefix = "  " * min(depth + 1, 8)
                         self._write_frames(child)
                     case "list":
@@ -174,7 +179,7 @@ def _cell_text(cell: etree._Element) -> str:
 
 
 def _sheet_rows(table: etree._Element) -> Iterator[Row]:
-    """Columns and texts of each row; rows and cells that stand for many are repeated as often as they say, within reason."""
+    """Columns and texts of each row; what stands for many rows or cells is repeated, within reason."""
     for element in _table_rows(table):
         row: Row = {}
         column = 0

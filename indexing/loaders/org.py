@@ -19,7 +19,7 @@ _IN_LIST = re.compile(rf"{_ITEM.pattern}|\s+\S")
 
 
 def load_org(source: SourceFile) -> LoadedText:
-    """Org; keywords such as `#+TITLE:` go to the metadata and stay in the text. Nothing is included or run."""
+    """Org; keywords such as `#+TITLE:` go to the metadata too. Nothing is included or run."""
     lines = SourceLines(source.text())
     metadata: dict[str, Scalar | list[str]] = {}
     number = 0

@@ -12,6 +12,8 @@ from indexing.types import LoadedText, Scalar
 
 _SUBJECT, _SENDER, _SENDER_ADDRESS, _TO, _CC = "0037", "0C1A", "0C1F", "0E04", "0E03"
 _BODY, _HTML_BODY, _CLASS, _ATTACHMENT_NAME = "1000", "1013", "001A", "3707"
+_ATTACHMENT_TYPE = "370E"
+_ENCRYPTED_TYPES = ("application/pgp-encrypted", "application/pkcs7-mime")
 _UNICODE, _ANSI, _BINARY = "001F", "001E", "0102"
 
 
@@ -36,7 +38,8 @@ def load_msg(source: SourceFile) -> LoadedText:
     subject = value(_SUBJECT)
     builder.heading(subject, 1)
     builder.paragraph("\n".join(f"{name}: {words}" for name, words in headers.items() if words))
-    if body := value(_BODY):
+    body = value(_BODY)
+    if body:
         builder.paragraph(body)
     elif (html := f"__substg1.0_{_HTML_BODY}{_BINARY}") in names:
         write_html(builder, decode_html(streams.read(html)))
@@ -44,6 +47,8 @@ def load_msg(source: SourceFile) -> LoadedText:
     metadata |= {name.lower(): words for name, words in headers.items() if words}
     folders = sorted({name.partition("/")[0] for name in names if name.startswith("__attach")})
     attachments = [name for folder in folders if (name := value(_ATTACHMENT_NAME, f"{folder}/"))]
+    if not body and any(value(_ATTACHMENT_TYPE, f"{folder}/") in _ENCRYPTED_TYPES for folder in folders):
+        raise LoadError("encrypted_file", "the message is encrypted")
     if attachments:
         metadata["attachments"] = attachments
     return builder.finish(title=subject, metadata=metadata)

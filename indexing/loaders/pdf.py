@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import re
 
 import pypdfium2
@@ -10,7 +11,7 @@ import pypdfium2.raw as pdfium
 
 from indexing.errors import LoadError
 from indexing.loaders.canonical import TextBuilder, squeeze
-from indexing.loaders.pdf_layout import HYPHEN, Fragment, Paragraph, compose
+from indexing.loaders.pdf_layout import COLUMN_GAP, COLUMN_MARK, HYPHEN, Fragment, Paragraph, compose
 from indexing.loaders.source import SourceFile
 from indexing.types import LoadedText, Scalar
 
@@ -18,6 +19,8 @@ _LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi",
 _SOFT_BREAKS = (0xFFFE, 0x02)  # what PDFium puts where a word is broken over two lines
 _FIELDS = {"Author": "author", "Subject": "subject", "Keywords": "keywords", "CreationDate": "created"}
 _FILE_NAME = re.compile(r"^(untitled|microsoft (word|powerpoint) - .*|.*\.\w{2,5}|[\w-]*\d[\w-]*)$", re.I)
+_LEADERS = re.compile(r"(?:\s?[.·_]){4,}\s?")  # between an entry and its page in a table of contents
+_ITEM_MARK = re.compile(r"\s*(?:[^\w\s]{1,2}|\(?\w{1,3}[.)])\s*$")  # stands apart from its item
 _MAX_OUTLINE_ITEMS = 5000
 _BOLD = re.compile(rb"bold|black|heavy|semibd|demi", re.I)
 
@@ -64,18 +67,25 @@ def _load(document: pypdfium2.PdfDocument, source: SourceFile) -> LoadedText:
     if not n_chars:
         raise LoadError("empty_file", "the document has no text layer; a scan needs OCR first")
     builder = TextBuilder(source.limits.text_chars)
+    heading: Paragraph | None = None  # the most prominent of the first page with any
     for number, paragraphs in enumerate(compose(pages, heights, _outline(document)), start=1):
         builder.page(number)
         for paragraph in paragraphs:
             _write(builder, paragraph)
-    return builder.finish(title=_title(document), metadata=_metadata(document, n_pages))
+        heading = heading or min(
+            (paragraph for paragraph in paragraphs if paragraph.heading_level is not None),
+            key=lambda paragraph: paragraph.heading_level or 0,
+            default=None,
+        )
+    title = _title(document) or (None if heading is None else heading.text)
+    return builder.finish(title=title, metadata=_metadata(document, n_pages))
 
 
 def _write(builder: TextBuilder, paragraph: Paragraph) -> None:
     if paragraph.heading_level is not None:
         builder.heading(paragraph.text, paragraph.heading_level)
-    elif paragraph.is_list:
-        with builder.block("list"):
+    elif paragraph.kind is not None:
+        with builder.block(paragraph.kind):
             builder.paragraph(paragraph.text)
     else:
         builder.paragraph(paragraph.text)
@@ -106,7 +116,7 @@ def _fragment(handle: object, codes: list[int], start: int, end: int, is_hyphena
         start += 1
     while end > start and (codes[end - 1] <= 0x20 or codes[end - 1] == 0xA0):
         end -= 1
-    text = squeeze(_decoded(codes[start:end]).translate(_LIGATURES))
+    text = squeeze(_words(handle, codes, start, end).translate(_LIGATURES))
     if not text:
         return None
     first, last = _box(handle, start), _box(handle, end - 1)
@@ -116,9 +126,40 @@ def _fragment(handle: object, codes: list[int], start: int, end: int, is_hyphena
         right=max(first.right, last.right),
         bottom=min(first.bottom, last.bottom),
         top=max(first.top, last.top),
-        size=max(first.top - first.bottom, 0.1),
+        size=_size(handle, start) or max(first.top - first.bottom, 0.1),
         is_bold=_is_bold(handle, start) and _is_bold(handle, end - 1),
+        is_turned=_is_turned(handle, start),
     )
+
+
+def _words(handle: object, codes: list[int], start: int, end: int) -> str:
+    """The characters, with a mark where a gap is as wide as one between columns."""
+    pieces: list[str] = []
+    piece_start = start
+    for index in range(start + 1, end - 1):
+        if codes[index] == 0x20 and codes[index + 1] > 0x20:
+            before, after = _box(handle, index - 1), _box(handle, index + 1)
+            height = max(before.top - before.bottom, after.top - after.bottom)
+            is_mark = not pieces and _ITEM_MARK.match(_decoded(codes[start:index]))
+            if after.left - before.right > COLUMN_GAP * height > 0 and not is_mark:
+                pieces.append(_decoded(codes[piece_start:index]))
+                piece_start = index + 1
+    pieces.append(_decoded(codes[piece_start:end]))
+    return COLUMN_MARK.join(filter(None, (_LEADERS.sub(" … ", squeeze(piece)).strip() for piece in pieces)))
+
+
+def _size(handle: object, index: int) -> float:
+    """The size of the font as it is drawn."""
+    matrix = pdfium.FS_MATRIX()
+    if not pdfium.FPDFText_GetMatrix(handle, index, matrix):
+        return 0.0
+    return float(pdfium.FPDFText_GetFontSize(handle, index) * math.hypot(matrix.c, matrix.d))
+
+
+def _is_turned(handle: object, index: int) -> bool:
+    """The character does not stand upright."""
+    angle = pdfium.FPDFText_GetCharAngle(handle, index)
+    return bool(0.3 < angle < 2 * math.pi - 0.3)
 
 
 def _decoded(codes: list[int]) -> str:

@@ -12,9 +12,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import Literal
 
 from indexing.loaders.canonical import squeeze
 
+COLUMN_MARK = " | "
+COLUMN_GAP = 1.6  # the least distance between columns, as a multiple of the characters' height
 HYPHEN = "\ufffe"  # ends a fragment whose last word goes on in the next
 
 _MARGIN_SHARE = 0.12  # of the page's height, where running headers and footers stand
@@ -24,11 +27,12 @@ _HEADING_SCALE = 1.15
 _MAX_HEADING_CHARS = 200
 _MAX_BOLD_HEADING_CHARS = 90
 _MAX_HEADING_SHARE = 0.3
-_MAX_LEVELS = 4
+_MAX_LEVELS = 6
 _DIGITS = re.compile(r"\d+")
 _ITEM = re.compile(r"(?:[•◦▪‣●○■□–—·∙\-*]|\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})[.)])\s+\S")
 _SENTENCE_END = (".", "!", "?", ":", "”", '"', "。", "؟")
 _NUMBERED = re.compile(r"(\d{1,2}(?:\.\d{1,2})*)\.?\s+[^\W\d]")
+_CONTENTS_ENTRY = re.compile(r" … (?:\d+|[ivxlc]+)$")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 
 
@@ -43,6 +47,12 @@ class Fragment:
     top: float
     size: float
     is_bold: bool = False
+    is_turned: bool = False
+
+    @property
+    def is_row(self) -> bool:
+        """The line has columns."""
+        return COLUMN_MARK in self.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,19 +61,27 @@ class Paragraph:
 
     text: str
     heading_level: int | None = None
-    is_list: bool = False
+    kind: Literal["list", "table"] | None = None
 
 
 def compose(
     pages: list[list[Fragment]], heights: list[float], outline: Mapping[tuple[int, str], int]
 ) -> Iterator[list[Paragraph]]:
     """The paragraphs of each page; `outline` gives levels by page index and case-folded title."""
-    lines = [_join_fragments(page) for page in pages]
+    lines = [_join_fragments(_turned_last(page)) for page in pages]
     lines = _without_running_lines(lines, heights)
     words = Counter(word.lower() for page in lines for line in page for word in _WORD.findall(line.text))
     headings = _Headings(lines, outline)
     for number, page in enumerate(lines):
         yield list(_paragraphs(page, number, headings, words))
+
+
+def _turned_last(fragments: list[Fragment]) -> list[Fragment]:
+    """Stamps along the edge of a page stand behind its text, unless the whole page is turned."""
+    turned = [fragment for fragment in fragments if fragment.is_turned]
+    if len(turned) * 2 > len(fragments):
+        return fragments
+    return [fragment for fragment in fragments if not fragment.is_turned] + turned
 
 
 def _join_fragments(fragments: list[Fragment]) -> list[Fragment]:
@@ -81,6 +99,7 @@ def _same_line(line: Fragment, fragment: Fragment) -> bool:
     overlap = min(line.top, fragment.top) - max(line.bottom, fragment.bottom)
     height = min(line.top - line.bottom, fragment.top - fragment.bottom)
     follows = fragment.left >= line.right - 0.3 * fragment.size
+    follows = follows and line.is_turned == fragment.is_turned
     return follows and overlap > 0.5 * height and not line.text.endswith(HYPHEN)
 
 
@@ -89,6 +108,8 @@ def _joined(line: Fragment, fragment: Fragment) -> Fragment:
     gap = fragment.left - line.right
     is_raised = fragment.bottom > line.bottom + 0.2 * line.size
     separator = " " if gap > 0.15 * main.size or (is_raised and fragment.text[0].isalnum()) else ""
+    if gap > COLUMN_GAP * 1.2 * main.size:
+        separator = COLUMN_MARK
     return replace(
         main,
         text=line.text + separator + fragment.text,
@@ -136,7 +157,7 @@ class _Headings:
         large = [line for page in pages for line in page if self._is_large(line)]
         # Text recognised on a scan has a size of its own on every line; such sizes mean nothing.
         self._by_size = len(large) <= _MAX_HEADING_SHARE * n_lines or n_lines < 5
-        self._ranks = sorted({_rounded(line.size) for line in large}, reverse=True)[:_MAX_LEVELS]
+        self._ranks = _clusters({_rounded(line.size) for line in large})
         bold = sum(line.is_bold for page in pages for line in page)
         self._by_weight = bold <= _MAX_HEADING_SHARE * n_lines
 
@@ -148,11 +169,13 @@ class _Headings:
             stated = self._outline.get((page, text[numbered.end(1) :].lstrip(". ").casefold()))
         if stated is not None:
             return stated
+        if any(line.is_row or line.is_turned for line in lines):
+            return None
         if len(text) > _MAX_HEADING_CHARS or sum(map(str.isalpha, text)) < max(3, 0.4 * len(text)):
             return None
         if self._by_size and all(self._is_large(line) for line in lines):
-            size = _rounded(lines[0].size)
-            return self._ranks.index(size) + 1 if size in self._ranks else _MAX_LEVELS
+            rank = sum(size > lines[0].size * 1.04 for size in self._ranks)
+            return min(rank + 1, _MAX_LEVELS)
         is_short = len(lines) <= 2 and len(text) <= _MAX_BOLD_HEADING_CHARS and len(text.split()) <= 14
         if self._by_weight and is_short and all(line.is_bold for line in lines) and text[-1] not in ".,;:":
             numbered = _NUMBERED.match(text)
@@ -161,6 +184,15 @@ class _Headings:
 
     def _is_large(self, line: Fragment) -> bool:
         return line.size >= _HEADING_SCALE * self.body_size
+
+
+def _clusters(sizes: set[float]) -> list[float]:
+    """The sizes, largest first, without those that hardly differ from a larger one."""
+    kept: list[float] = []
+    for size in sorted(sizes, reverse=True):
+        if not kept or size < 0.93 * kept[-1]:
+            kept.append(size)
+    return kept
 
 
 def _rounded(size: float) -> float:
@@ -197,11 +229,15 @@ def _parts(group: list[Fragment], line: Fragment, pitch: float) -> bool:
     last = group[-1]
     if last.text.endswith(HYPHEN):
         return False
+    if last.is_turned != line.is_turned or last.is_row != line.is_row:
+        return True
+    step = (last.bottom - line.bottom) / last.size
+    if line.is_row:
+        return not -0.3 < step < 2 * pitch
     if abs(last.size - line.size) > 0.12 * max(last.size, line.size):
         return True
     if last.is_bold != line.is_bold and (group[0].is_bold == last.is_bold) and _starts_anew(last, line):
         return True
-    step = (last.bottom - line.bottom) / last.size
     if step < -0.3:  # further up: the next column
         return not _goes_on(last, line)
     if step > 1.3 * pitch:
@@ -233,8 +269,11 @@ def _written(
     if lead is not None:
         yield Paragraph(text=group[0].text, heading_level=lead)
         group = group[1:]
+    if group[0].is_row:
+        yield Paragraph(text="\n".join(line.text for line in group), kind="table" if len(group) > 1 else None)
+        return
     n_items = sum(1 for line in group if _ITEM.match(line.text))
-    yield Paragraph(text=_reflowed(group, words), is_list=n_items > 1)
+    yield Paragraph(text=_reflowed(group, words), kind="list" if n_items > 1 else None)
 
 
 def _stands_alone(group: list[Fragment]) -> bool:
@@ -268,6 +307,8 @@ def _was_broken_on_purpose(group: list[Fragment], position: int) -> bool:
     line, following = group[position], group[position + 1]
     if following.bottom > line.bottom + 0.3 * line.size:
         return False  # the next column
+    if _CONTENTS_ENTRY.search(line.text):
+        return True
     near = group[max(0, position - 3) : position + 5]
     right = max(member.right for member in near)
     first_word = following.text.split(" ", 1)[0]

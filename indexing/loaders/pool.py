@@ -18,10 +18,11 @@ from types import TracebackType
 
 from indexing.errors import LoadError
 from indexing.loaders.source import LoadLimits
-from indexing.loaders.wire import FRAME, decode_answer
+from indexing.loaders.wire import FRAME, READY, decode_answer
 from indexing.types import LoadedText
 
 _MAX_HEADER_BYTES = 256 << 20
+_START_SECONDS = 60.0
 _READ_BYTES = 1 << 20
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
@@ -95,8 +96,8 @@ class _Child:
     def load(self, path: Path, filename: str, seconds: float) -> LoadedText:
         """What the child answers; whatever goes wrong, the next call finds a fresh child."""
         process = self._process or self._start()
-        request = {"path": str(path), "filename": filename, "seconds": seconds}
         self.n_files += 1
+        request = {"path": str(path), "filename": filename, "seconds": seconds}
         try:
             header, text = self._exchange(process, json.dumps(request).encode() + b"\n", seconds)
         except TimeoutError as exc:
@@ -133,7 +134,14 @@ class _Child:
             env=self._environment(),
         )
         self._process = process
-        self._send(process, json.dumps(asdict(self._limits)).encode() + b"\n")
+        try:
+            self._send(process, json.dumps(asdict(self._limits)).encode() + b"\n")
+            with selectors.DefaultSelector() as selector:
+                selector.register(_stdout(process), selectors.EVENT_READ)
+                self._receive(process, selector, len(READY), time.monotonic() + _START_SECONDS)
+        except (OSError, EOFError, TimeoutError) as exc:
+            self.stop()
+            raise LoadError("loader_crashed", "the process that reads files does not start") from exc
         return process
 
     def _environment(self) -> dict[str, str]:

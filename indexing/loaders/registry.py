@@ -60,8 +60,9 @@ def load_file(path: Path, *, filename: str, limits: LoadLimits | None = None) ->
     Size limits are kept; those of memory and time need a process of their own: see `LoaderPool`.
     """
     source = SourceFile(path=path, filename=filename, limits=limits or LoadLimits())
+    loader = loader_for(detect_format(path, filename))
     try:
-        return loader_for(detect_format(path, filename))(source)
+        return loader(source)
     except LoadError:
         raise
     except MemoryError as exc:

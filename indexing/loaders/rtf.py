@@ -19,7 +19,7 @@ def load_rtf(source: SourceFile) -> LoadedText:
     """Paragraphs and table rows."""
     markup = source.data().decode("latin-1")
     title = _TITLE.search(markup)
-    text = rtf_to_text(markup, errors="ignore")
+    text: str = rtf_to_text(markup, errors="ignore")  # type: ignore[no-untyped-call]
     if not text.strip() and markup.count("{") > markup.count("}"):
         raise LoadError("corrupt_file", "the file ends inside a group")
     builder = TextBuilder(source.limits.text_chars)

@@ -12,7 +12,7 @@ from lxml import etree
 from indexing.errors import LoadError
 from indexing.loaders.archive import Archive
 from indexing.loaders.canonical import TextBuilder, squeeze
-from indexing.loaders.office import core_properties, main_part, relationships
+from indexing.loaders.office import Relationship, core_properties, main_part, relationships
 from indexing.loaders.source import SourceFile
 from indexing.loaders.xml_tree import all_text, attribute, children, descendants, first, local_name
 from indexing.types import LoadedText
@@ -22,6 +22,7 @@ Row = dict[int, str]
 _BUILT_IN_DATES = frozenset((*range(14, 23), *range(27, 37), 45, 46, 47, *range(50, 59)))
 _BUILT_IN_PERCENTS = frozenset((9, 10))
 _QUOTED = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]|_.|\*.')
+_THREADED = re.compile(r"^\[Threaded comment\].*?Comment: ", re.S)  # advice to those with an older Excel
 _MAX_SERIAL = 2_958_465  # 9999-12-31
 
 
@@ -31,10 +32,8 @@ def load_xlsx(source: SourceFile) -> LoadedText:
         path = main_part(archive, "xl/workbook.xml")
         workbook = archive.xml(path)
         links = relationships(archive, path)
-        strings = _shared_strings(
-            archive, next((l.target for l in links.values() if l.kind == "sharedStrings"), "")
-        )
-        styles = archive.optional_xml(next((l.target for l in links.values() if l.kind == "styles"), ""))
+        strings = _shared_strings(archive, _target(links, "sharedStrings"))
+        styles = archive.optional_xml(_target(links, "styles"))
         cells = _Cells(strings, _formats(styles), _epoch(workbook))
         builder = TextBuilder(source.limits.text_chars)
         for number, sheet in enumerate(descendants(workbook, "sheet"), start=1):
@@ -51,6 +50,10 @@ def load_xlsx(source: SourceFile) -> LoadedText:
                 builder.paragraph(comment)
         title, metadata = core_properties(archive)
         return builder.finish(title=title, metadata=metadata)
+
+
+def _target(links: dict[str, Relationship], kind: str) -> str:
+    return next((link.target for link in links.values() if link.kind == kind), "")
 
 
 def write_regions(builder: TextBuilder, rows: list[Row]) -> None:
@@ -217,6 +220,5 @@ def _comments(archive: Archive, sheet: str) -> Iterator[str]:
     for link in relationships(archive, sheet).values():
         root = archive.optional_xml(link.target) if link.kind == "comments" else None
         for comment in [] if root is None else descendants(root, "comment"):
-            text = all_text(comment)
-            if text:
+            if text := _THREADED.sub("", all_text(comment)):
                 yield f"Comment on {attribute(comment, 'ref')}: {text}"

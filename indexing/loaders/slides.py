@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from lxml import etree
@@ -15,6 +16,7 @@ from indexing.loaders.xml_tree import attribute, children, descendants, first, l
 from indexing.types import LoadedText
 
 _TITLE_TYPES = ("title", "ctrTitle")
+_NO_TITLE = re.compile(r"\s*(powerpoint[ -].*|slide \d+|presentation ?\d*|untitled.*)$", re.I)
 _FURNITURE_TYPES = ("sldNum", "dt", "ftr", "hdr", "sldImg")
 
 
@@ -28,9 +30,12 @@ def load_pptx(source: SourceFile) -> LoadedText:
                 builder.page(number)
                 _write_slide(builder, archive, path, slide)
         title, metadata = core_properties(archive)
-        if title == "PowerPoint Presentation":  # what PowerPoint writes where nobody gave a title
-            title = None
-        return builder.finish(title=title, metadata=metadata)
+        return builder.finish(title=given_title(title), metadata=metadata)
+
+
+def given_title(title: str | None) -> str | None:
+    """The title, unless it is one that PowerPoint writes where nobody gave any."""
+    return None if title is None or _NO_TITLE.match(title) else title
 
 
 def _slide_paths(archive: Archive) -> list[str]:
@@ -94,10 +99,10 @@ def _write_body(builder: TextBuilder, shape: etree._Element) -> None:
         return
     paragraphs = []
     for paragraph in children(body, "p"):
-        level = attribute(properties, "lvl") if (properties := first(paragraph, "pPr")) is not None else None
-        text = _text(paragraph)
-        if text:
-            paragraphs.append("  " * min(int(level) if (level or "").isdecimal() else 0, 8) + text)  # type: ignore[arg-type]
+        properties = first(paragraph, "pPr")
+        level = "" if properties is None else attribute(properties, "lvl") or ""
+        if text := _text(paragraph):
+            paragraphs.append("  " * min(int(level) if level.isdecimal() else 0, 8) + text)
     if len(paragraphs) > 1:
         with builder.block("list"):
             builder.paragraph("\n".join(paragraphs))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from indexing.errors import LoadError
 from indexing.loaders.canonical import TextBuilder, squeeze
 from indexing.loaders.ole import OleStreams
+from indexing.loaders.slides import given_title
 from indexing.loaders.source import SourceFile
 from indexing.types import LoadedText
 
@@ -52,7 +53,7 @@ def load_ppt(source: SourceFile) -> LoadedText:
             else:
                 builder.paragraph(words)
     title, metadata = streams.properties()
-    return builder.finish(title=None if title == "PowerPoint Presentation" else title, metadata=metadata)
+    return builder.finish(title=given_title(title), metadata=metadata)
 
 
 def _records(data: bytes, start: int, end: int) -> Iterator[_Record]:

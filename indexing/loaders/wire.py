@@ -14,6 +14,7 @@ from indexing.errors import LoadError, LoadErrorCode
 from indexing.loaders.canonical import loaded_text
 from indexing.types import Block, Heading, LoadedText, Page
 
+READY = b"+"  # the first byte a child sends: its imports are done and its limits stand
 FRAME = struct.Struct("<QQ")  # bytes of JSON, bytes of text
 _CODES: frozenset[str] = frozenset(LoadErrorCode.__args__)  # type: ignore[attr-defined]
 

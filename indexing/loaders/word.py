@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from lxml import etree
@@ -31,6 +32,8 @@ _LEFT_OUT = frozenset(
         "proofErr",
     ]
 )
+_SPACES = re.compile(" {2,}")
+_SCRIPTS = ("sSup", "sSub", "sSubSup")
 _WRITTEN_AS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
 
 
@@ -60,7 +63,6 @@ class _Writer:
         self.title: str | None = None
         self._styles = styles
         self._numbering = numbering
-        self._was_item = False
 
     def write_all(self, parent: etree._Element) -> None:
         """The paragraphs and tables below an element, in order."""
@@ -83,7 +85,7 @@ class _Writer:
                 self.builder.paragraph(f"[{attribute(note, 'id')}] {text}")
 
     def _write_paragraph(self, paragraph: etree._Element) -> None:
-        text = _text(paragraph).strip()
+        text = _SPACES.sub(" ", _text(paragraph)).strip()
         style = self._styles.of(paragraph)
         if text:
             label, depth = self._numbering.label(paragraph)
@@ -93,21 +95,15 @@ class _Writer:
                 if self._styles.is_title(style) and self.title is None:
                     self.title = squeeze(text)
             elif label:
-                self._write_item(f"{'  ' * depth}{label} {text}")
+                self.builder.item(f"{'  ' * depth}{label} {text}")
             elif self._styles.is_code(style):
                 self.builder.code(text)
             else:
                 self.builder.paragraph(text)
-            self._was_item = bool(label) and level is None
         for box in _text_boxes(paragraph):
             self.write_all(box)
 
-    def _write_item(self, text: str) -> None:
-        with self.builder.block("list"):
-            (self.builder.line if self._was_item else self.builder.paragraph)(text)
-
     def _write_table(self, table: etree._Element) -> None:
-        self._was_item = False
         rows = [list(_below(row, "tc")) for row in _below(table, "tr")]
         if sum(len(row) for row in rows) == 1:  # a frame around paragraphs
             self.write_all(rows[0][0] if rows[0] else table)
@@ -152,8 +148,12 @@ def _pieces(element: etree._Element) -> Iterator[str]:
             yield "/".join(
                 f"({part})" if len(part) > 1 else part for part in map(_text, children(child, "num", "den"))
             )
-        elif name in ("sup", "sub") and element.tag != child.tag:
+        elif name in ("sup", "sub") and local_name(element) in _SCRIPTS:
             yield ("^" if name == "sup" else "_") + _braced(_text(child))
+        elif name in ("oMath", "func"):  # one formula may stand right beside the next
+            yield f" {_text(child)} "
+        elif name == "fName":
+            yield f"{_text(child)} "
         elif name not in _LEFT_OUT and name != "txbxContent":
             yield from _pieces(child)
 

@@ -11,7 +11,7 @@ from indexing.loaders.canonical import squeeze
 
 
 def parse_xml(data: bytes, *, recover: bool = False) -> etree._Element:
-    """The root element; corrupt_file where the XML is not well formed, too_large where it breaks libxml2's limits.
+    """The root element; corrupt_file where it is not well formed, too_large where it breaks libxml2's limits.
 
     Depth is at most 256 elements (libxml2's limit without `huge_tree`), so walking it by recursion is safe.
     """
