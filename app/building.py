@@ -1,7 +1,8 @@
 """Index versions: made, extended by what changed, built anew, verified, switched.
 
-A version follows the collection's changes. To apply them, everything of each touched document is taken out and
-its present chunks are put in, so that applying a change twice, or late, gives the same index. The manifest says up to which change number that was done.
+A version follows the collection's changes. To apply them, everything of each touched document is taken out
+and its present chunks are put in, so that applying a change twice, or late, gives the same index. The
+manifest says up to which change number that was done.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 import numpy as np
-from indexing.chunking import Chunker, ChunkerSpec
 
 from app.db import chunks, collections, documents, versions
 from app.db.tables import IndexVersionRow
 from app.errors import Conflict
 from app.preparing import chunk_missing, encode_texts, vectors_of
+from indexing.chunking import Chunker, ChunkerSpec
 from indexing.encoding.base import Encoder, Progress
 from indexing.encoding.factory import EncoderSpec
 from indexing.errors import IndexDamaged

@@ -1,4 +1,4 @@
-"""Ids at the edge: 63-bit numbers inside, 16 hexadecimal digits outside (JSON numbers lose digits above 2^53)."""
+"""Ids at the edge: 63-bit numbers inside, 16 hex digits outside (JSON numbers are inexact above 2^53)."""
 
 from __future__ import annotations
 

@@ -2,14 +2,15 @@
 
 Every step can run twice: chunk ids and vectors depend on the text alone, the index commit reconciles, and a
 revision that is published already is left as it is. So a job whose worker was killed is simply run again.
+Each step is one transaction for the whole batch: one each would cost more than the work.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -21,43 +22,46 @@ from app.db.errors import DocumentNotFound, RevisionNotFound
 from app.db.tables import JobRow
 from app.intake import remove_files
 from app.preparing import chunks_of, encode_missing
+from indexing.chunking import Chunker
 from indexing.errors import LoadError
 from indexing.loaders import LoaderPool
 from indexing.types import Chunk, LoadedText, text_hash
 
 if TYPE_CHECKING:
-    from app.services import Services
+    from sqlalchemy.orm import Session
 
-logger = logging.getLogger(__name__)
+    from app.services import Services
 
 
 class Board(Protocol):
-    """Where a handler says how its jobs fare. A job that was cancelled or lost takes no further word."""
+    """Where a handler says how its jobs fare; a session given puts the word into that transaction."""
 
-    def progress(self, job: JobRow, done: int, total: int, note: str) -> None: ...
+    def progress(
+        self, jobs: Sequence[JobRow], note: str, done: int = 0, total: int | None = None
+    ) -> None: ...
 
-    def succeed(self, job: JobRow, result: dict[str, object]) -> None: ...
+    def succeed(self, session: Session, job: JobRow, result: dict[str, object]) -> None: ...
 
-    def fail(self, job: JobRow, code: str, detail: str, *, retry: bool) -> None: ...
+    def fail(self, session: Session, job: JobRow, code: str, detail: str, *, retry: bool) -> None: ...
 
     def is_stopped(self, job: JobRow) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """A document of the batch that gave text."""
+class Begun:
+    """A job and the file it is about."""
 
     job: JobRow
     file: RevisionFile
-    text: LoadedText
-    title: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """A loaded document with its chunks."""
+    """A document that gave text, and its chunks."""
 
-    loaded: Loaded
+    job: JobRow
+    file: RevisionFile
+    text: LoadedText
     chunks: tuple[Chunk, ...]
 
 
@@ -68,90 +72,93 @@ def ingest(services: Services, pool: LoaderPool, board: Board, batch: Sequence[J
         if job.collection_id is not None:
             by_collection[job.collection_id].append(job)
     for collection_id, jobs in by_collection.items():
-        _ingest_collection(services, pool, board, collection_id, jobs)
+        version = building.ensure_active(services, collection_id)
+        recipe = building.recipe_of(services, version)
+        begun = begin(services, board, jobs)
+        loaded = load(services, pool, board, begun)
+        cut = [_cut(item, text, recipe.chunker) for item, text in loaded]
+        texts = {text_hash(c.contextual_text): c.contextual_text for item in cut for c in item.chunks}
+        working = [item.job for item in cut]
+        encode_missing(services, recipe.encoder, texts, partial(board.progress, working, "encode"))
+        saved = save(services, board, cut, recipe.chunker.spec.fingerprint)
+        building.commit_pending(services, version.id)
+        publish(services, board, saved)
 
 
-def _ingest_collection(
-    services: Services, pool: LoaderPool, board: Board, collection_id: int, jobs: Sequence[JobRow]
-) -> None:
-    version = building.ensure_active(services, collection_id)
-    recipe = building.recipe_of(services, version)
-    loaded = load(services, pool, board, jobs)
-    cut = [
-        Cut(
-            loaded=item, chunks=tuple(chunks_of(item.file.document_id, item.text, item.title, recipe.chunker))
-        )
-        for item in loaded
-    ]
-    texts = {text_hash(chunk.contextual_text): chunk.contextual_text for item in cut for chunk in item.chunks}
-    encode_missing(
-        services, recipe.encoder, texts, partial(_say_encoding, board, [item.job for item in loaded])
-    )
-    live = [item for item in cut if not board.is_stopped(item.loaded.job)]
-    saved = save(services, live, recipe.chunker.spec.fingerprint)
-    building.commit_pending(services, version.id)
-    for item in saved:
-        publish(services, board, item)
+def begin(services: Services, board: Board, jobs: Sequence[JobRow]) -> list[Begun]:
+    """Marks the documents as being worked on. A job that newer content has overtaken is over."""
+    begun = []
+    with services.write() as session:
+        for job in jobs:
+            with _superseded(session, board, job):
+                file = documents.begin(session, int(job.document_id or 0), int(job.payload["revision"]))
+                if file is None:
+                    raise RevisionNotFound("newer content waits, or this one is served")
+                begun.append(Begun(job=job, file=file))
+    return begun
 
 
-def load(services: Services, pool: LoaderPool, board: Board, jobs: Sequence[JobRow]) -> list[Loaded]:
-    """The texts of the jobs' files, read side by side; a job whose file gives none has failed, by name."""
+def load(
+    services: Services, pool: LoaderPool, board: Board, begun: Sequence[Begun]
+) -> list[tuple[Begun, LoadedText]]:
+    """The texts of the files, read side by side. A job whose file gives none has failed, by name."""
+
+    def load_one(item: Begun) -> LoadedText | LoadError:
+        file = item.file
+        try:
+            return pool.load(services.store.path(file.content_hash), filename=file.filename or file.source)
+        except LoadError as error:
+            return error
+
     with ThreadPoolExecutor(services.settings.worker.loaders) as threads:
-        results = threads.map(partial(_load_one, services, pool, board), jobs)
-        return [item for item in results if item is not None]
-
-
-def _load_one(services: Services, pool: LoaderPool, board: Board, job: JobRow) -> Loaded | None:
-    try:
+        results = list(zip(begun, threads.map(load_one, begun), strict=True))
+    failed = [(item, result) for item, result in results if isinstance(result, LoadError)]
+    if failed:
         with services.write() as session:
-            file = documents.begin(session, int(job.document_id or 0), int(job.payload["revision"]))
-    except (DocumentNotFound, RevisionNotFound):
-        board.succeed(job, {"superseded": True})
-        return None
-    if file is None:
-        board.succeed(job, {"superseded": True})
-        return None
-    try:
-        text = pool.load(services.store.path(file.content_hash), filename=file.filename or file.source)
-    except LoadError as error:
-        with services.write() as session:
-            documents.set_error(
-                session, file.document_id, file.revision, code=error.code, detail=error.detail
-            )
-        board.fail(job, error.code, error.detail, retry=False)
-        return None
-    board.progress(job, 1, 3, "loaded")
-    return Loaded(job=job, file=file, text=text, title=file.title or text.title)
+            for item, error in failed:
+                with _superseded(session, board, item.job):
+                    code, detail = error.code, error.detail
+                    documents.set_error(
+                        session, item.file.document_id, item.file.revision, code=code, detail=detail
+                    )
+                    board.fail(session, item.job, code, detail, retry=False)
+    return [(item, result) for item, result in results if isinstance(result, LoadedText)]
 
 
-def save(services: Services, batch: Sequence[Cut], chunker: str) -> list[Cut]:
-    """Writes texts and chunks in one transaction. What was deleted meanwhile is left out."""
+def _cut(item: Begun, text: LoadedText, chunker: Chunker) -> Cut:
+    title = item.file.title or text.title
+    made = chunks_of(item.file.document_id, text, title, chunker)
+    return Cut(job=item.job, file=item.file, text=text, chunks=tuple(made))
+
+
+def save(services: Services, board: Board, batch: Sequence[Cut], chunker: str) -> list[Cut]:
+    """Writes texts and chunks in one transaction. What was cancelled or deleted meanwhile is left out."""
+    live = [item for item in batch if not board.is_stopped(item.job)]
     saved = []
     with services.write() as session:
-        for item in batch:
-            file = item.loaded.file
-            try:
-                documents.save_text(session, file.document_id, file.revision, item.loaded.text)
-            except (DocumentNotFound, RevisionNotFound):
-                continue
-            chunks.insert(session, file.revision, chunker, item.chunks)
-            saved.append(item)
+        for item in live:
+            with _superseded(session, board, item.job):
+                documents.save_text(session, item.file.document_id, item.file.revision, item.text)
+                chunks.insert(session, item.file.revision, chunker, item.chunks)
+                saved.append(item)
     return saved
 
 
-def publish(services: Services, board: Board, item: Cut) -> None:
-    """Serves the new revision: its chunks are in the index, those of the earlier one go."""
-    file = item.loaded.file
-    try:
-        with services.write() as session:
-            freed = documents.publish(session, file.document_id, file.revision)
-    except (DocumentNotFound, RevisionNotFound):
-        board.succeed(item.loaded.job, {"superseded": True})
-        return
+def publish(services: Services, board: Board, batch: Sequence[Cut]) -> None:
+    """Serves the new revisions: their chunks are in the index, those of earlier ones go."""
+    freed: list[str] = []
+    with services.write() as session:
+        for item in batch:
+            with _superseded(session, board, item.job):
+                freed += documents.publish(session, item.file.document_id, item.file.revision)
+                board.succeed(session, item.job, {"n_chunks": len(item.chunks)})
     remove_files(services, freed)
-    board.succeed(item.loaded.job, {"n_chunks": len(item.chunks)})
 
 
-def _say_encoding(board: Board, jobs: Sequence[JobRow], done: int, total: int) -> None:
-    for job in jobs[:1]:
-        board.progress(job, done, total, "encoding")
+@contextmanager
+def _superseded(session: Session, board: Board, job: JobRow) -> Iterator[None]:
+    """A job whose document was deleted, or whose revision was overtaken, has nothing to do: it succeeds."""
+    try:
+        yield
+    except (DocumentNotFound, RevisionNotFound):
+        board.succeed(session, job, {"superseded": True})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from app.db import collections, documents, jobs
 from app.db.tables import DocumentRow, JobRow
+from app.store import StoredFile
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -45,24 +46,32 @@ def submit(services: Services, submission: Submission, stream: BinaryIO) -> Acce
     The same source with the same bytes changes nothing; with new bytes it becomes a new revision.
     Raises PayloadTooLarge, CollectionNotFound, InvalidText, MetadataError.
     """
-    stored = services.store.add(stream, max_bytes=services.settings.server.max_upload_bytes)
+    stored = keep_file(services, stream)
     with services.write() as session:
-        collection = collections.get_by_name(session, submission.collection)
-        upserted = documents.upsert_pending(
-            session,
-            collection=collection,
-            source=submission.source or submission.filename,
-            content_hash=stored.content_hash,
-            n_bytes=stored.n_bytes,
-            title=submission.title,
-            filename=submission.filename,
-            media_type=submission.media_type,
-            meta=submission.metadata,
-        )
-        document = upserted.document
-        waiting = upserted.revision
-        job = None if waiting is None else enqueue(services, session, document, waiting)
-        return Accepted(document=document, job=job, is_new=upserted.is_new)
+        return accept(services, session, submission, stored)
+
+
+def keep_file(services: Services, stream: BinaryIO) -> StoredFile:
+    """The first half of `submit`: the bytes. Raises PayloadTooLarge."""
+    return services.store.add(stream, max_bytes=services.settings.server.max_upload_bytes)
+
+
+def accept(services: Services, session: Session, submission: Submission, stored: StoredFile) -> Accepted:
+    """The second half of `submit`: document, revision and job, in the caller's transaction."""
+    upserted = documents.upsert_pending(
+        session,
+        collection=collections.get_by_name(session, submission.collection),
+        source=submission.source or submission.filename,
+        content_hash=stored.content_hash,
+        n_bytes=stored.n_bytes,
+        title=submission.title,
+        filename=submission.filename,
+        media_type=submission.media_type,
+        meta=submission.metadata,
+    )
+    waiting = upserted.revision
+    job = None if waiting is None else enqueue(services, session, upserted.document, waiting)
+    return Accepted(document=upserted.document, job=job, is_new=upserted.is_new)
 
 
 def enqueue(services: Services, session: Session, document: DocumentRow, revision: int) -> JobRow:
@@ -109,8 +118,10 @@ def delete(services: Services, document_id: int) -> documents.Deleted:
     return removed
 
 
-def remove_files(services: Services, content_hashes: tuple[str, ...]) -> None:
+def remove_files(services: Services, content_hashes: Sequence[str]) -> None:
     """Removes files that no revision names any more (the same bytes may belong to another document)."""
+    if not content_hashes:
+        return
     with services.write() as session:
         for content_hash in documents.unreferenced(session, content_hashes):
             services.store.remove(content_hash)

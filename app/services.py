@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
-from indexing.chunking import ChunkerSpec
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
@@ -16,13 +15,15 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.db import collections, migration
 from app.db.engine import create_engine, session_factory
 from app.encoders import EncoderPool, LoadEncoder
+from app.errors import InvalidRequest
 from app.generation.base import Generator
-from app.generation.extractive import ExtractiveGenerator, ExtractiveSettings
+from app.generation.factory import extractive_generator, llm_generator
 from app.indexes import Indexes
 from app.places import Places
-from app.settings import Settings
+from app.settings import ChunkerSettings, Settings
 from app.snapshots import SnapshotCache
 from app.store import FileStore
+from indexing.chunking import ChunkerSpec
 from indexing.encoding.factory import EncoderSpec, load_encoder
 
 
@@ -65,18 +66,14 @@ class Services:
     @cached_property
     def extractive(self) -> Generator:
         """The generator that quotes; it uses the encoder of the settings."""
-        answer = self.settings.answer
-        settings = ExtractiveSettings(
-            max_sentences=answer.max_sentences, min_confidence=answer.min_confidence
-        )
-        return ExtractiveGenerator(self.encoders.get(self.encoder_spec()), settings)
+        return extractive_generator(self.settings.answer, self.encoders.get(self.encoder_spec()))
 
     @cached_property
     def llm(self) -> Generator | None:
         """The generator that asks the language model; None when none is set."""
         if self.settings.llm.base_url is None:
             return None
-        return llm_generator(self.settings.llm, self.encoders.get(self.encoder_spec()), self.extractive)  # type: ignore # noqa
+        return llm_generator(self.settings.llm, self.encoders.get(self.encoder_spec()), self.extractive)
 
     def encoder_spec(self) -> EncoderSpec:
         """The encoder of new index versions."""
@@ -84,14 +81,37 @@ class Services:
 
     def chunker_spec(self) -> ChunkerSpec:
         """The chunker of new index versions: what is set, the rest as fits the encoder's window."""
-        given = {key: value for key, value in self.settings.chunker.model_dump().items() if value is not None}
-        window = self.encoders.get(self.encoder_spec()).max_tokens
-        return ChunkerSpec.for_window(window, **given)
+        return fitting_chunker(self.settings.chunker, self.encoders.get(self.encoder_spec()).max_tokens)
+
+
+def fitting_chunker(settings: ChunkerSettings, window: int) -> ChunkerSpec:
+    """The chunker that is set; what is not set fits the encoder's window of so many tokens.
+
+    Raises InvalidRequest (`chunk_too_long`) where the chunks would not fit, so that nothing is cut silently.
+    """
+    default = ChunkerSpec()
+    max_tokens = settings.max_tokens or min(default.max_tokens, window)
+    overlap_tokens = settings.overlap_tokens
+    if overlap_tokens is None:
+        overlap_tokens = min(default.overlap_tokens, max_tokens // 4)
+    if max_tokens > window:
+        raise InvalidRequest(
+            f"Chunks of {max_tokens} tokens do not fit the encoder's window of {window}.",
+            code="chunk_too_long",
+        )
+    try:
+        return ChunkerSpec(
+            max_tokens=max_tokens,
+            overlap_tokens=overlap_tokens,
+            min_tokens=min(default.min_tokens, max_tokens // 4),
+        )
+    except ValueError as error:
+        raise InvalidRequest(str(error), code="invalid_chunker") from error
 
 
 @contextmanager
 def open_services(settings: Settings, load: LoadEncoder = load_encoder) -> Iterator[Services]:
-    """Everything a process needs: the data folder, the database at the present schema, the default collection.
+    """Everything a process needs: data folder, database at the present schema, default collection.
 
     Raises DatabaseError when the database cannot be used.
     """

@@ -1,4 +1,4 @@
-"""Settings: one frozen tree, read once from the environment (`FOOTNOTE_<AREA>_<NAME>`) at a command's start."""
+"""Settings: one frozen tree, read once from the environment (`FOOTNOTE_<AREA>_<NAME>`) at the start."""
 
 from __future__ import annotations
 

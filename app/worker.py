@@ -14,7 +14,7 @@ from uuid import uuid4
 from sqlalchemy.exc import OperationalError
 
 from app import building
-from app.db import jobs
+from app.db import jobs as queue
 from app.db.jobs import RetryPolicy
 from app.db.tables import JobRow
 from app.ingestion import ingest
@@ -23,6 +23,8 @@ from indexing.errors import IndexingError
 from indexing.loaders import LoaderPool, LoadLimits
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from app.services import Services
 
 logger = logging.getLogger(__name__)
@@ -93,7 +95,7 @@ class Worker:
         """Gives back what is held, so that no one waits for a lease to end."""
         self._pool.close()
         with self.services.write() as session:
-            jobs.release_worker(session, self.name)
+            queue.release_worker(session, self.name)
 
     def step(self) -> bool:
         """Takes one batch, or lets one index follow; False when there was nothing to do."""
@@ -106,18 +108,17 @@ class Worker:
             building.commit_pending(self.services, version_id)
         return bool(behind)
 
-    def progress(self, job: JobRow, done: int, total: int, note: str) -> None:
+    def progress(self, jobs: Sequence[JobRow], note: str, done: int = 0, total: int | None = None) -> None:
         with self.services.write() as session:
-            jobs.progress(session, self.name, job.id, done=done, total=total, note=note)
+            for job in jobs:
+                queue.progress(session, self.name, job.id, done=done, total=total, note=note)
 
-    def succeed(self, job: JobRow, result: dict[str, object]) -> None:
-        with self.services.write() as session:
-            jobs.succeed(session, self.name, job.id, result=result)
+    def succeed(self, session: Session, job: JobRow, result: dict[str, object]) -> None:
+        queue.succeed(session, self.name, job.id, result=result)
         self._let_go(job)
 
-    def fail(self, job: JobRow, code: str, detail: str, *, retry: bool) -> None:
-        with self.services.write() as session:
-            jobs.fail(session, self.name, job.id, code=code, detail=detail, retry=RETRY if retry else None)
+    def fail(self, session: Session, job: JobRow, code: str, detail: str, *, retry: bool) -> None:
+        queue.fail(session, self.name, job.id, code=code, detail=detail, retry=RETRY if retry else None)
         self._let_go(job)
         logger.warning("job failed", extra={"action": "job_failed", "job": job.id, "code": code})
 
@@ -126,20 +127,20 @@ class Worker:
         if job.id not in self._stopped_jobs:
             return False
         with self.services.write() as session:
-            jobs.cancelled(session, self.name, job.id)
+            queue.cancelled(session, self.name, job.id)
         self._let_go(job)
         return True
 
     def _claim(self) -> Sequence[JobRow]:
         settings = self.services.settings.worker
         with self.services.read() as session:
-            if not jobs.anything_due(session):
+            if not queue.anything_due(session):
                 return []
         with self.services.write() as session:
-            jobs.release_expired(session)
-            batch = jobs.claim(
+            queue.release_expired(session)
+            batch = queue.claim(
                 session, self.name, [BUILD], limit=1, lease_seconds=settings.lease_seconds
-            ) or jobs.claim(
+            ) or queue.claim(
                 session,
                 self.name,
                 [INGEST],
@@ -163,8 +164,9 @@ class Worker:
             # Whatever went wrong, the jobs still held must not wait for their lease: they are tried again.
             logger.exception("batch failed", extra={"action": "batch_failed", "n_jobs": len(batch)})
             code = error.code if isinstance(error, IndexingError) else "internal_error"
-            for job in list(self._held.values()):
-                self.fail(job, code, f"{type(error).__name__}: {error}", retry=True)
+            with self.services.write() as session:
+                for job in list(self._held.values()):
+                    self.fail(session, job, code, f"{type(error).__name__}: {error}", retry=True)
         logger.info(
             "batch done",
             extra={
@@ -176,12 +178,13 @@ class Worker:
 
     def _build(self, job: JobRow) -> None:
         def say(stage: str, done: int, total: int) -> None:
-            self.progress(job, done, total, stage)
+            self.progress([job], stage, done, total)
 
         row = building.build(self.services, int(job.collection_id or 0), progress=say)
         if job.payload.get("activate", True):
             building.activate(self.services, row.id)
-        self.succeed(job, {"index_version": row.id})
+        with self.services.write() as session:
+            self.succeed(session, job, {"index_version": row.id})
 
     def _let_go(self, job: JobRow) -> None:
         with self._lock:
@@ -206,7 +209,7 @@ class Worker:
                 continue
             try:
                 with self.services.write() as session:
-                    stopped = jobs.heartbeat(session, self.name, held, lease_seconds=seconds)
+                    stopped = queue.heartbeat(session, self.name, held, lease_seconds=seconds)
             except OperationalError:
                 logger.exception("no heartbeat", extra={"action": "heartbeat_failed"})
                 continue

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from indexing.chunking import ChunkerSpec
 from rich.table import Table
 
 from app.cli.context import HomeOption, JsonOption, console, errors, print_json, read_settings, reported
 from app.cli.progress import progress
 from app.encoders import EncoderPool
-from app.settings import Settings
+from app.services import fitting_chunker
 from indexing.encoding.factory import EncoderSpec
 
 METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10")
@@ -59,7 +58,7 @@ def eval_command(
                             folder,
                             mode=name,
                             encoder=encoder,
-                            chunker_spec=_chunker_spec(settings, encoder.max_tokens),
+                            chunker_spec=fitting_chunker(settings.chunker, encoder.max_tokens),
                             work_dir=settings.home / "evaluation",
                             split=split,
                             limit=limit,
@@ -80,11 +79,6 @@ def _modes(given: list[str] | None) -> tuple[str, ...]:
         if name not in (*MODES, "auto"):
             raise typer.BadParameter(f"one of {', '.join(MODES)}, all", param_hint="--mode")
     return names
-
-
-def _chunker_spec(settings: Settings, window: int) -> ChunkerSpec:
-    given = {key: value for key, value in settings.chunker.model_dump().items() if value is not None}
-    return ChunkerSpec.for_window(window, **given)
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

@@ -27,8 +27,10 @@ from app.db import collections, documents
 from app.db.errors import CollectionNotFound
 from app.errors import PayloadTooLarge
 from app.services import Services
+from app.store import StoredFile
 from app.worker import Worker
 
+FILES_A_TRANSACTION = 200
 SKIPPED_FOLDERS = {".git", ".hg", ".svn", "__pycache__", "node_modules", ".venv"}
 
 
@@ -105,29 +107,51 @@ def ingest_files(
     """Takes (path, source) pairs in and, if told to wait, works until they are searchable or have failed."""
     report = Report()
     _ensure_collection(services, collection)
-    submitted: dict[int, str] = {}
-    for done, (path, source) in enumerate(files, start=1):
-        submission = intake.Submission(
-            filename=path.name, collection=collection, source=source, title=title, metadata=metadata
-        )
-        try:
-            with path.open("rb") as stream:
-                accepted = intake.submit(services, submission, stream)
-        except (PayloadTooLarge, OSError) as error:
-            report.failed.append(
-                {"source": source, "code": getattr(error, "code", "unreadable"), "detail": str(error)}
-            )
-            continue
-        finally:
-            say("accept", done, len(files))
-        if accepted.job is None:
-            report.unchanged.append(source)
-        else:
-            submitted[accepted.document.id] = source
+    submitted = _accept(services, files, collection, title, metadata, report, say)
     if submitted and wait:
         _work(services, submitted, say)
     _collect(services, submitted, report)
     return report
+
+
+def _accept(
+    services: Services,
+    files: Sequence[tuple[Path, str]],
+    collection: str,
+    title: str | None,
+    metadata: dict[str, Any] | None,
+    report: Report,
+    say: Say,
+) -> dict[int, str]:
+    """Takes the files in, some hundred a transaction; gives the documents that wait for work, by id."""
+    submitted: dict[int, str] = {}
+    for start in range(0, len(files), FILES_A_TRANSACTION):
+        part = files[start : start + FILES_A_TRANSACTION]
+        kept = [(path, source, _keep(services, path, source, report)) for path, source in part]
+        with services.write() as session:
+            for path, source, stored in kept:
+                if stored is None:
+                    continue
+                submission = intake.Submission(
+                    filename=path.name, collection=collection, source=source, title=title, metadata=metadata
+                )
+                accepted = intake.accept(services, session, submission, stored)
+                if accepted.job is None:
+                    report.unchanged.append(source)
+                else:
+                    submitted[accepted.document.id] = source
+        say("accept", start + len(part), len(files))
+    return submitted
+
+
+def _keep(services: Services, path: Path, source: str, report: Report) -> StoredFile | None:
+    try:
+        with path.open("rb") as stream:
+            return intake.keep_file(services, stream)
+    except (PayloadTooLarge, OSError) as error:
+        code = error.code if isinstance(error, PayloadTooLarge) else "unreadable"
+        report.failed.append({"source": source, "code": code, "detail": str(error)})
+        return None
 
 
 def _work(services: Services, submitted: dict[int, str], say: Say) -> None:
