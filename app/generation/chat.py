@@ -77,11 +77,12 @@ class Deadline:
 
 
 class ChatClient:
-    """Asks for one completion at a time. Safe to call from several threads; keeps connections open."""
+    """Asks for completions, each over a connection of its own. Safe to call from several threads."""
 
-    def __init__(self, settings: ChatSettings, http: httpx.Client | None = None) -> None:
+    def __init__(self, settings: ChatSettings) -> None:
         self._settings = settings
-        self._http = http or httpx.Client()
+        # Reading the certificates takes longer than a request needs to open a connection.
+        self._tls = httpx.create_ssl_context() if settings.base_url.startswith("https:") else False
         self._url = settings.base_url.rstrip("/") + "/chat/completions"
 
     def stream(self, messages: Sequence[dict[str, str]]) -> Iterator[ChatPart]:
@@ -116,9 +117,12 @@ class ChatClient:
         timeout = httpx.Timeout(left, connect=min(self._settings.connect_seconds, left))
         answering = False
         try:
-            with self._http.stream(
-                "POST", self._url, json=self._body(messages), headers=self._headers(), timeout=timeout
-            ) as response:
+            with (
+                httpx.Client(verify=self._tls, timeout=timeout) as http,
+                http.stream(
+                    "POST", self._url, json=self._body(messages), headers=self._headers()
+                ) as response,
+            ):
                 answering = True
                 if not response.is_success:
                     raise _refusal(response)

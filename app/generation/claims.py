@@ -49,8 +49,8 @@ class ClaimReader:
         if not text:
             return
         if self._behind_marker:
-            self._behind_marker = False
             self._open, text = _joined(self._open, text)
+            self._behind_marker = not text.strip(" \t")
         self._open += text
         yield from self._sentences(final=False)
         yield from self._write(self._certain())
@@ -117,10 +117,11 @@ def _joined(before: str, after: str) -> tuple[str, str]:
     >>> _joined("Cats purr.", "Dogs")
     ('Cats purr.', ' Dogs')
     """
-    if after[0] in " \t":
-        return (before, after.lstrip(" \t")) if before[-1:].isspace() else (before, after)
-    if after[0] in "\n.,;:!?…)。！？":
-        return before.rstrip(" \t"), after
+    rest = after.lstrip(" \t")
+    if rest and rest[0] in "\n.,;:!?…)。！？":
+        return before.rstrip(" \t"), rest
+    if rest != after:
+        return before, rest if before[-1:].isspace() else " " + rest
     if after[0].isalnum() and before[-1:] in tuple(".!?"):
         return before, " " + after
     return before, after
