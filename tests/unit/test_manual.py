@@ -10,14 +10,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any, get_args
 
-import click
 import docx
 import pypdfium2
 import pytest
 import typer.main
 from bs4 import BeautifulSoup
 
+from app.generation.extractive import DEFAULT_MIN_CONFIDENCE
 from app.settings import Area, Settings, setting_names
 from indexing.errors import LoadErrorCode
 from indexing.loaders.registry import load_file
@@ -123,7 +124,7 @@ def test_a_sentence_stands_on_one_line(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.target.name)
-def test_a_written_page_says_what_its_source_says(page: build_manual.Page) -> None:
+def test_a_written_page_says_what_its_source_says(page: Any) -> None:
     """Holds whichever releases of the libraries wrote the page; `build_manual.py` makes it true again."""
     # Tables last: a reader of DOCX gives them apart from the paragraphs.
     blocks = page.blocks()
@@ -141,7 +142,7 @@ def test_a_written_page_says_what_its_source_says(page: build_manual.Page) -> No
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.target.name)
-def test_the_same_source_gives_the_same_bytes(page: build_manual.Page) -> None:
+def test_the_same_source_gives_the_same_bytes(page: Any) -> None:
     if page.format == "pdf":
         pytest.importorskip("reportlab", reason="PDF pages are written with footnote[docs]")
     first = page.build()
@@ -153,11 +154,8 @@ def test_the_same_source_gives_the_same_bytes(page: build_manual.Page) -> None:
 
 def test_a_docx_page_has_real_headings() -> None:
     document = docx.Document(str(MANUAL / "20-operations.docx"))
-    styles = [
-        paragraph.style.name
-        for paragraph in document.paragraphs
-        if paragraph.style.name.startswith("Heading")
-    ]
+    names = [paragraph.style.name for paragraph in document.paragraphs if paragraph.style is not None]
+    styles = [name for name in names if name and name.startswith("Heading")]
     assert styles[0] == "Heading 1"
     assert styles.count("Heading 2") > 5
 
@@ -185,16 +183,24 @@ def _shown(default: object) -> str:
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
+def test_the_threshold_of_confidence_is_the_one_used() -> None:
+    assert f"its own threshold of {DEFAULT_MIN_CONFIDENCE}." in source_text(
+        "10-abstention-and-confidence.html"
+    )
+
+
 def test_only_settings_that_exist_are_named() -> None:
     for page in PAGES:
         named = set(re.findall(r"FOOTNOTE_[A-Z_]+[A-Z]", source_text(page.name)))
         assert named <= set(setting_names()), page.name
 
 
-def _commands(command: click.Command, prefix: str) -> Iterator[str]:
-    if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
-            yield from _commands(inner, f"{prefix} {name}")
+def _commands(command: Any, prefix: str) -> Iterator[str]:
+    """The names of a command and those below it; typer may bring a click of its own, so no class is named."""
+    inner = getattr(command, "commands", None)
+    if inner is not None:
+        for name, below in inner.items():
+            yield from _commands(below, f"{prefix} {name}")
     elif not command.hidden:
         yield prefix
 
@@ -222,7 +228,7 @@ def test_the_api_page_has_every_route() -> None:
 
 def test_every_code_of_a_file_without_text_is_explained() -> None:
     for name in ("03-ingesting-documents.md", "21-troubleshooting.md"):
-        for code in LoadErrorCode.__args__:
+        for code in get_args(LoadErrorCode):
             assert f"| `{code}` |" in source_text(name), name
 
 
