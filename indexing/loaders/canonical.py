@@ -1,4 +1,4 @@
-"""Canonical text: clean characters, spans in it, and the one place that holds the invariants of LoadedText."""
+"""Canonical text: clean characters, and the one place that holds the invariants of LoadedText."""
 
 from __future__ import annotations
 

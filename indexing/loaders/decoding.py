@@ -19,7 +19,6 @@ _MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
 _SAMPLE_BYTES = 1 << 16
 _MIN_BYTES_TO_GUESS = 200  # under this the guess is a lottery between the single-byte encodings
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f]")
-_MULTIBYTE = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 
 
 def decode(data: bytes, declared: str | None = None) -> str:
@@ -92,8 +91,8 @@ def _wide_by_words(sample: bytes) -> str | None:
 
 
 def _is_broken_utf8(data: bytes) -> bool:
-    """UTF-8 with a few damaged characters: most bytes over 127 belong to whole characters."""
-    sample = data[:_SAMPLE_BYTES]
-    n_high = sum(byte > 127 for byte in sample)
-    n_whole = sum(len(character) for character in _MULTIBYTE.findall(sample))
-    return n_whole > n_high / 2
+    """UTF-8 with a few damaged characters: at least twice as many are whole."""
+    sample = data[:_SAMPLE_BYTES].decode("utf-8", "replace")
+    n_damaged = sample.count("\ufffd")
+    n_whole = sum(not character.isascii() for character in sample) - n_damaged
+    return n_whole >= 2 * n_damaged

@@ -119,7 +119,7 @@ _TRAILING_SIGNS = (")", "%", ")%", "%)")
 
 @dataclass(slots=True)
 class _Table:
-    """A table being read. One with headings or tables in it only lays out the page: its cells are paragraphs."""
+    """A table being read; one with headings or tables in it only lays out the page."""
 
     rows: list[list[str]] = field(default_factory=list)
     is_layout: bool = False

@@ -53,7 +53,7 @@ class SourceLines:
             )
 
     def indented_end(self, first: int, indent: int) -> int:
-        """The last of the lines from `first` on that are indented by more than `indent`, blank lines among them."""
+        """The last of the lines from `first` on that are indented by more than `indent`."""
         last = first - 1
         for number in range(first, len(self)):
             line = self.line(number)

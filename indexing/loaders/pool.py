@@ -40,10 +40,11 @@ class LoaderPool:
     ) -> None:
         self._limits = limits or LoadLimits()
         self._files_per_child = files_per_child
-        self._folder = tempfile.TemporaryDirectory(prefix="footnote-loader-")
+        self._temporary = tempfile.TemporaryDirectory(prefix="footnote-loader-")
+        self.folder = self._temporary.name  # empty; the children work in it and cannot write to it
         self._lock = threading.Lock()
         self._is_closed = False
-        self._children = [_Child(self._limits, Path(self._folder.name)) for _ in range(n_children)]
+        self._children = [_Child(self._limits, Path(self.folder)) for _ in range(n_children)]
         self._free: queue.LifoQueue[_Child] = queue.LifoQueue()
         for child in self._children:
             self._free.put(child)
@@ -72,8 +73,12 @@ class LoaderPool:
                 return
             self._is_closed = True
         for child in self._children:
+            child.kill()
+        idle = [self._free.get() for _ in self._children]  # each comes back when its `load` has seen the end
+        for child in idle:
             child.stop()
-        self._folder.cleanup()
+            self._free.put(child)
+        self._temporary.cleanup()
 
     def __enter__(self) -> LoaderPool:
         return self
@@ -85,7 +90,7 @@ class LoaderPool:
 
 
 class _Child:
-    """One child process, started when it is needed. Used by one thread at a time, except for `stop`."""
+    """One child process, started when it is needed. Used by one thread at a time, except for `kill`."""
 
     def __init__(self, limits: LoadLimits, folder: Path) -> None:
         self._limits = limits
@@ -112,8 +117,14 @@ class _Child:
                 self.stop()
             raise
 
+    def kill(self) -> None:
+        """End the process from another thread than the one that reads from it."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def stop(self) -> None:
-        """Kill the process, if there is one."""
+        """Kill the process, if there is one, and forget it."""
         process, self._process = self._process, None
         self.n_files = 0
         if process is not None:

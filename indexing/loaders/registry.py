@@ -60,7 +60,14 @@ def load_file(path: Path, *, filename: str, limits: LoadLimits | None = None) ->
     Size limits are kept; those of memory and time need a process of their own: see `LoaderPool`.
     """
     source = SourceFile(path=path, filename=filename, limits=limits or LoadLimits())
-    loader = loader_for(detect_format(path, filename))
+    try:
+        size = path.stat().st_size
+        if size > source.limits.decompressed_bytes:
+            raise LoadError("too_large", f"the file has {size} bytes, over the limit")
+        format_name = detect_format(path, filename)
+    except OSError as exc:
+        raise LoadError("corrupt_file", f"the file cannot be opened: {exc.strerror}") from exc
+    loader = loader_for(format_name)
     try:
         return loader(source)
     except LoadError:

@@ -15,7 +15,8 @@ from indexing.types import LoadedText, Scalar
 _ADORNMENT = re.compile(r"([!-/:-@[-`{-~])\1*$")
 _FIELD = re.compile(r":?([A-Z][\w-]*):[ \t]+(\S.*)$")
 _CODE_DIRECTIVE = re.compile(
-    r"\s*\.\. (?:code|code-block|sourcecode|highlight|parsed-literal|prompt|testcode|doctest|productionlist|math)::"
+    r"\s*\.\. (?:code|code-block|sourcecode|highlight|parsed-literal|prompt|testcode|doctest|"
+    r"productionlist|math)::"
 )
 _COMMENT = re.compile(r"\s*\.\.(?:\s|$)")
 _SIMPLE_TABLE = re.compile(r"=+(?: +=+)+$")
@@ -25,7 +26,7 @@ _ROLE = re.compile(r":[\w:+.-]+:`([^`]*)`|``([^`]*)``|`([^`<]*?)\s*(?:<[^`]*>)?`
 
 
 def load_restructured_text(source: SourceFile) -> LoadedText:
-    """reStructuredText; a field list or mail-like header at the top goes to the metadata and stays in the text."""
+    """reStructuredText; a field list or mail-like header at the top goes to the metadata too."""
     lines = SourceLines(source.text())
     metadata = _header_fields(lines)
     levels: dict[tuple[str, bool], int] = {}
@@ -101,7 +102,7 @@ def _block(lines: SourceLines, number: int) -> int | None:
 
 
 def _indented(lines: SourceLines, number: int, first: int, indent: int) -> int | None:
-    """An indented block of code under line `number`; the line itself belongs to it where it is a directive."""
+    """An indented block of code under line `number`; a directive belongs to its code."""
     last = lines.indented_end(first, indent)
     if last < first:
         return None

@@ -57,7 +57,7 @@ def _target(links: dict[str, Relationship], kind: str) -> str:
 
 
 def write_regions(builder: TextBuilder, rows: list[Row]) -> None:
-    """Append the rows of a sheet as tables parted by empty rows; columns empty in a whole table are left out."""
+    """Append the rows of a sheet as tables parted by empty rows, without the columns empty in a table."""
     region: list[Row] = []
     for row in [*rows, {}]:
         if row:

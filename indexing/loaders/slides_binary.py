@@ -30,7 +30,7 @@ class _Record:
 
 
 def load_ppt(source: SourceFile) -> LoadedText:
-    """A presentation: each slide is a page, its title a heading; text boxes stand after the outline's text."""
+    """A presentation: each slide is a page, its title a heading, text boxes behind the outline."""
     streams = OleStreams(source)
     if "EncryptedSummary" in streams.names():
         raise LoadError("encrypted_file", "the presentation is protected with a password")

@@ -40,10 +40,7 @@ class SourceFile:
         return Path(self.filename).suffix.lower().lstrip(".")
 
     def data(self) -> bytes:
-        """The bytes; too_large over the limit, empty_file where there are none."""
-        size = self.path.stat().st_size
-        if size > self.limits.decompressed_bytes:
-            raise LoadError("too_large", f"the file has {size} bytes, over the limit")
+        """The bytes; empty_file where there are none."""
         data = self.path.read_bytes()
         if not data:
             raise LoadError("empty_file", "the file has no bytes")

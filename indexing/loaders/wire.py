@@ -37,7 +37,7 @@ def encode_error(error: LoadError) -> bytes:
 
 
 def decode_answer(header: bytes, text: bytes) -> LoadedText:
-    """The LoadedText of a frame; raises the LoadError that it carries, loader_crashed where it makes no sense."""
+    """The LoadedText of a frame; raises the LoadError it carries, loader_crashed where it makes no sense."""
     try:
         fields: dict[str, Any] = json.loads(header)
         if "error" in fields:

@@ -1,4 +1,4 @@
-"""XML: journal articles (JATS) with their sections, any other vocabulary by its titles, paragraphs and tables."""
+"""XML: journal articles (JATS), and any other vocabulary by its titles, paragraphs and tables."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from indexing.types import LoadedText, Scalar
 
 # fmt: off
 _TITLES = {
-    "title", "heading", "head", "article-title", "invention-title", "title-of-invention", "subheading", "subtitle",
+    "title", "heading", "head", "article-title", "invention-title", "title-of-invention", "subheading",
+    "subtitle",
 }
 _PARAGRAPHS = {
     "p", "para", "simpara", "paragraph", "claim-text", "description", "summary", "content", "abstract-text",
     "text", "line", "l", "note", "quote",
 }
 _SECTIONS = {
-    "sec", "section", "chapter", "abstract", "app", "appendix", "sect1", "sect2", "sect3", "sect4", "div", "part",
+    "sec", "section", "chapter", "abstract", "app", "appendix", "sect1", "sect2", "sect3", "sect4", "div",
+    "part",
 }
 _LISTS = {"ref-list", "list", "itemizedlist", "orderedlist", "ul", "ol", "variablelist"}
 _TABLES, _ROWS, _CELLS = {"table", "tgroup", "informaltable"}, ("tr", "row"), ("td", "th", "entry", "cell")
