@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.db import migration
 from app.db.engine import create_engine, session_factory
+from app.db.tables import Base
 from tests.postgres import Server, ServerUnavailable, running_server
 
 DATABASES = ("sqlite", "postgres")
@@ -61,8 +62,8 @@ def postgres_server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def postgres_template(postgres_server: Server) -> str:
-    """The name of a database with the tables, to be copied."""
+def postgres_database(postgres_server: Server) -> str:
+    """The name of a database with the tables, which the tests use one after another."""
     name = postgres_server.create()
     migration.upgrade(postgres_server.url(name))
     return name
@@ -97,9 +98,9 @@ def database_url(database: str, request: pytest.FixtureRequest, tmp_path: Path) 
         yield f"sqlite:///{path}"
         return
     server: Server = request.getfixturevalue("postgres_server")
-    name = server.create(template=request.getfixturevalue("postgres_template"))
+    name = request.getfixturevalue("postgres_database")
     yield server.url(name)
-    server.drop(name)
+    server.clear(name, [table.name for table in reversed(Base.metadata.sorted_tables)])
 
 
 @pytest.fixture
