@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterable
@@ -71,6 +72,15 @@ def publish_directory(working: Path, final: Path, *, fresh: Iterable[Path] | Non
     sync(working)
     working.rename(final)
     sync(final.parent)
+
+
+def link_file(source: Path, target: Path) -> None:
+    """The same file under another name; a synced copy where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+        sync(target)
 
 
 def load_array(path: Path) -> NDArray[Any]:

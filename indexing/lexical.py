@@ -7,7 +7,6 @@ came about, or on the order in which sums are taken: the same chunks give the sa
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from indexing.analysis import NAME as ANALYZER
 from indexing.analysis import build_analyzer
 from indexing.bm25 import coded_length, idf, term_weight
 from indexing.errors import IndexDamaged
+from indexing.files import link_file
 from indexing.found import Found, best
 from indexing.segments import Segment, SegmentSet, Selection
 from indexing.terms import term_key
@@ -61,7 +61,7 @@ class LexicalWriter:
                 if path.name in REPLACED:
                     shutil.copyfile(path, working / path.name)
                 elif path.name not in _LOCKS:
-                    os.link(path, working / path.name)
+                    link_file(path, working / path.name)
         self._index = tantivy.Index(_schema(), path=str(working))
         self._index.register_tokenizer(ANALYZER, build_analyzer())
         self._writer = self._index.writer(heap_size=_HEAP_BYTES, num_threads=1)

@@ -1,0 +1,180 @@
+"""BM25 over the inverted index, against a naive sum, a hand sum and tantivy's own scores."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from math import log
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tantivy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indexing.analysis import build_analyzer
+from indexing.bm25 import coded_length
+from indexing.snapshot import Snapshot
+from indexing.types import Ids
+from tests import oracles
+from tests.small_index import DIM, WORDS, SmallChunks, build_index, made_up_chunks, unit_vectors
+
+QUERIES = (
+    "river",
+    "stone bridge",
+    "the river and the river",
+    "copper harbour letter salt",
+    "engines at night",
+)
+
+
+def chunks_of(*texts: str) -> SmallChunks:
+    n = len(texts)
+    ids = np.arange(1, n + 1, dtype=np.int64)
+    vectors = unit_vectors(n, DIM, np.random.default_rng(0))
+    return SmallChunks(chunk_ids=ids, document_ids=ids * 10, texts=list(texts), vectors=vectors)
+
+
+@pytest.fixture(scope="module")
+def chunks() -> SmallChunks:
+    return made_up_chunks(300, seed=3, max_words=70)
+
+
+@pytest.fixture(scope="module")
+def snapshot(chunks: SmallChunks, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    return build_index(
+        tmp_path_factory.mktemp("lexical") / "v", chunks.rows(slice(0, 200)), chunks.rows(slice(200, 300))
+    )
+
+
+def test_score_is_the_hand_sum(tmp_path: Path) -> None:
+    # four chunks, average length 9 / 4; "river" stands in two of them, twice in the first
+    snapshot = build_index(
+        tmp_path / "v", chunks_of("river river stone", "river", "stone bridge", "night paper salt")
+    )
+
+    found = snapshot.lexical.search("river", 10)
+
+    weight = log(1 + (4 - 2 + 0.5) / (2 + 0.5))
+    first = weight * 2.2 * 2 / (2 + 1.2 * (0.25 + 0.75 * 3 / (9 / 4)))
+    second = weight * 2.2 * 1 / (1 + 1.2 * (0.25 + 0.75 * 1 / (9 / 4)))
+    assert dict(zip(found.chunk_ids.tolist(), found.scores.tolist(), strict=True)) == pytest.approx(
+        {1: first, 2: second}, rel=1e-6
+    )
+    assert snapshot.lexical.contributions("river stone", 1) == pytest.approx(
+        {"river": first, "stone": weight * 2.2 / (1 + 1.2 * (0.25 + 0.75 * 3 / (9 / 4)))}
+    )
+
+
+@pytest.mark.parametrize("text", QUERIES)
+@pytest.mark.parametrize("limit", [1, 7, 100, 1000])
+def test_search_gives_the_order_of_a_naive_sum(
+    snapshot: Snapshot, chunks: SmallChunks, text: str, limit: int
+) -> None:
+    scores = oracles.bm25(chunks, text)
+    expected = oracles.ranked(chunks, scores)[: min(limit, int((scores > 0).sum()))]
+
+    found = snapshot.lexical.search(text, limit)
+
+    assert found.chunk_ids.tolist() == expected
+    by_id = dict(zip(chunks.chunk_ids.tolist(), scores, strict=True))
+    np.testing.assert_allclose(found.scores, [by_id[chunk_id] for chunk_id in expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize("text", QUERIES)
+def test_score_agrees_with_search_and_is_zero_without_a_term(
+    snapshot: Snapshot, chunks: SmallChunks, text: str
+) -> None:
+    found = snapshot.lexical.search(text, 1000)
+    expected = dict(zip(found.chunk_ids.tolist(), found.scores.tolist(), strict=True))
+
+    scores = snapshot.lexical.score(text, chunks.chunk_ids)
+
+    assert scores.tolist() == [expected.get(chunk_id, 0.0) for chunk_id in chunks.chunk_ids.tolist()]
+
+
+def test_contributions_add_up_to_the_score(snapshot: Snapshot) -> None:
+    found = snapshot.lexical.search("stone bridge river", 5)
+    for chunk_id, score in zip(found.chunk_ids.tolist(), found.scores, strict=True):
+        assert sum(snapshot.lexical.contributions("stone bridge river", chunk_id).values()) == pytest.approx(
+            float(score)
+        )
+
+
+def test_scores_are_those_of_tantivy_where_nothing_was_deleted(
+    snapshot: Snapshot, chunks: SmallChunks
+) -> None:
+    schema = (
+        tantivy.SchemaBuilder()
+        .add_integer_field("id", fast=True)
+        .add_text_field("text", tokenizer_name="a")
+        .build()
+    )
+    index = tantivy.Index(schema)
+    index.register_tokenizer("a", build_analyzer())
+    writer = index.writer(heap_size=15_000_000, num_threads=1)
+    for chunk_id, text in zip(chunks.chunk_ids.tolist(), chunks.texts, strict=True):
+        writer.add_document(tantivy.Document(id=chunk_id, text=text))
+    writer.commit()
+    index.reload()
+    searcher = index.searcher()
+    hits = searcher.search(index.parse_query("stone bridge salt", ["text"]), limit=300).hits
+    ids = np.array(searcher.fast_field_values("id", [address for _, address in hits]))
+
+    np.testing.assert_allclose(
+        snapshot.lexical.score("stone bridge salt", ids), [score for score, _ in hits], rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("text", ["", "the of and", "zebra", "?!", "\x00", "x" * 500])
+def test_a_query_without_a_known_term_finds_nothing(
+    snapshot: Snapshot, chunks: SmallChunks, text: str
+) -> None:
+    assert len(snapshot.lexical.search(text, 10)) == 0
+    assert not snapshot.lexical.score(text, chunks.chunk_ids).any()
+
+
+def test_a_chunk_that_is_not_there_has_no_score(snapshot: Snapshot) -> None:
+    with pytest.raises(KeyError):
+        snapshot.lexical.score("river", np.array([-5]))
+
+
+def test_a_long_query_is_served(snapshot: Snapshot, chunks: SmallChunks) -> None:
+    text = " ".join(f"{word} nonsense{number}" for number, word in enumerate(WORDS * 100))
+    expected = oracles.ranked(chunks, oracles.bm25(chunks, " ".join(WORDS * 100)))[:5]
+    assert snapshot.lexical.search(text, 5).chunk_ids.tolist() == expected
+
+
+def test_ties_at_the_border_go_to_the_lower_chunk_id(tmp_path: Path) -> None:
+    n = 500
+    equal = chunks_of(*["salt and copper"] * n)
+    order = np.random.default_rng(0).permutation(n)
+    snapshot = build_index(tmp_path / "v", equal.rows(order[:300]), equal.rows(order[300:]))
+    assert snapshot.lexical.search("copper", 10).chunk_ids.tolist() == list(range(1, 11))
+
+
+@settings(deadline=None, max_examples=60)
+@given(allowed=st.sets(st.integers(0, 70)), text=st.sampled_from(QUERIES), limit=st.integers(1, 60))
+def test_a_filter_is_kept_exactly(
+    snapshot: Snapshot, chunks: SmallChunks, allowed: set[int], text: str, limit: int
+) -> None:
+    documents: Ids = np.array(sorted(3000 + number for number in allowed), dtype=np.int64)
+    scores = oracles.bm25(chunks, text)
+    matching = set(chunks.chunk_ids[scores > 0].tolist())
+    expected = [i for i in oracles.ranked(chunks, scores, allowed=documents) if i in matching][:limit]
+
+    found = snapshot.lexical.search(text, limit, snapshot.select(documents))
+
+    assert found.chunk_ids.tolist() == expected
+
+
+def test_threads_get_the_same(snapshot: Snapshot) -> None:
+    expected = [snapshot.lexical.search(text, 20).chunk_ids.tolist() for text in QUERIES]
+    with ThreadPoolExecutor(8) as threads:
+        runs = threads.map(lambda text: snapshot.lexical.search(text, 20).chunk_ids.tolist(), QUERIES * 40)
+    assert list(runs) == expected * 40
+
+
+@given(st.integers(0, 2**31))
+def test_coded_length_is_the_largest_code_below(length: int) -> None:
+    assert coded_length(np.array([length])).tolist() == [oracles.coded_length(length)]
