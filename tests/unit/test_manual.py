@@ -20,6 +20,7 @@ from bs4 import BeautifulSoup
 
 from app.generation.extractive import DEFAULT_MIN_CONFIDENCE
 from app.settings import Area, Settings, setting_names
+from indexing.chunking import ChunkerSpec
 from indexing.errors import LoadErrorCode
 from indexing.loaders.registry import load_file
 
@@ -187,6 +188,13 @@ def test_the_threshold_of_confidence_is_the_one_used() -> None:
     assert f"its own threshold of {DEFAULT_MIN_CONFIDENCE}." in source_text(
         "10-abstention-and-confidence.html"
     )
+
+
+def test_the_sizes_of_chunks_are_the_defaults() -> None:
+    page, spec = source_text("05-chunking.md"), ChunkerSpec()
+    assert f"A chunk has at most {spec.max_tokens} tokens by default" in page
+    assert f"At most {spec.overlap_tokens} tokens are repeated" in page
+    assert f"shorter than {spec.min_tokens} tokens share a chunk" in page
 
 
 def test_only_settings_that_exist_are_named() -> None:
