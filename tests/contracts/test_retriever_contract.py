@@ -1,0 +1,176 @@
+"""What every first-stage retriever promises, tried with each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from indexing.snapshot import Snapshot
+from indexing.types import ChunkId, DocumentId
+from retrievers.base import Retriever
+from retrievers.bm25 import Bm25Retriever
+from retrievers.dense import DenseRetriever
+from retrievers.hybrid import HybridRetriever
+from retrievers.rank_bm25 import RankBm25Retriever
+from retrievers.types import Hit, Query
+from tests.small_index import SmallChunks, build_index, made_up_chunks, unit_vectors
+
+FORMER = made_up_chunks(50, seed=14)
+"""What is overwritten: the same ids get other content, those of `LATER`."""
+LATER = SmallChunks(
+    chunk_ids=FORMER.chunk_ids,
+    document_ids=FORMER.document_ids,
+    texts=["night"] * len(FORMER),
+    vectors=-FORMER.vectors,
+)
+OTHERS = made_up_chunks(230, seed=12)
+CHUNKS = SmallChunks(
+    chunk_ids=np.concatenate([LATER.chunk_ids, OTHERS.chunk_ids]),
+    document_ids=np.concatenate([LATER.document_ids, OTHERS.document_ids]),
+    texts=[*LATER.texts, *OTHERS.texts],
+    vectors=np.concatenate([LATER.vectors, OTHERS.vectors]),
+)
+DOCUMENTS = np.unique(CHUNKS.document_ids)
+TEXTS = ("river", "stone bridge paper", "harbour letter copper salt engine", "zebra", "")
+VECTORS = unit_vectors(len(TEXTS), CHUNKS.vectors.shape[1], np.random.default_rng(13))
+QUERIES = [Query(text=text, vector=vector) for text, vector in zip(TEXTS, VECTORS, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snapshot]:
+    batches = [OTHERS.rows(slice(start, start + 80)) for start in range(0, len(OTHERS), 80)]
+    with build_index(tmp_path_factory.mktemp("contract") / "v", FORMER, LATER, *batches) as opened:
+        yield opened
+
+
+class RetrieverContract:
+    """Subclasses say how to make the retriever over `CHUNKS`, which the snapshot holds."""
+
+    make: ClassVar[Callable[[Snapshot], Retriever]]
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def retriever(cls, snapshot: Snapshot) -> Retriever:
+        return cls.make(snapshot)
+
+    def test_hits_are_ranked_from_one_best_first_ties_by_chunk_id(self, retriever: Retriever) -> None:
+        for hits in retriever.retrieve(QUERIES, 50):
+            assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
+            assert [(-hit.score, hit.chunk_id) for hit in hits] == sorted(
+                (-h.score, h.chunk_id) for h in hits
+            )
+            assert len({hit.chunk_id for hit in hits}) == len(hits)
+
+    def test_hits_name_the_document_of_the_chunk(self, retriever: Retriever) -> None:
+        document_of = dict(zip(CHUNKS.chunk_ids.tolist(), CHUNKS.document_ids.tolist(), strict=True))
+        for hits in retriever.retrieve(QUERIES, 300):
+            assert all(document_of[hit.chunk_id] == hit.document_id for hit in hits)
+
+    def test_hits_keep_raw_scores(self, retriever: Retriever) -> None:
+        (hits,) = retriever.retrieve(QUERIES[:1], 5)
+        assert all(hit.scores and all(np.isfinite(list(hit.scores.values()))) for hit in hits)
+
+    @pytest.mark.parametrize("top_k", [1, 2, 5, 10, 40, 99])
+    def test_a_shorter_result_is_a_prefix(self, retriever: Retriever, top_k: int) -> None:
+        longer = retriever.retrieve(QUERIES, 100)
+        assert retriever.retrieve(QUERIES, top_k) == [hits[:top_k] for hits in longer]
+
+    def test_a_batch_gives_what_single_queries_give(self, retriever: Retriever) -> None:
+        assert retriever.retrieve(QUERIES, 10) == [retriever.retrieve([query], 10)[0] for query in QUERIES]
+
+    def test_no_queries_give_no_lists(self, retriever: Retriever) -> None:
+        assert retriever.retrieve([], 10) == []
+
+    def test_threads_get_what_one_thread_gets(self, retriever: Retriever) -> None:
+        expected = [retriever.retrieve([query], 10) for query in QUERIES]
+        with ThreadPoolExecutor(8) as threads:
+            assert (
+                list(threads.map(lambda query: retriever.retrieve([query], 10), QUERIES * 10))
+                == expected * 10
+            )
+
+    # the same test stands in every subclass, and is meant to
+    @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.differing_executors])
+    @given(
+        allowed=st.sets(st.sampled_from([*DOCUMENTS.tolist(), 1, 2, 3])),
+        number=st.integers(0, len(QUERIES) - 1),
+        top_k=st.integers(1, 300),
+    )
+    def test_a_filter_is_kept_and_costs_no_hit(
+        self, retriever: Retriever, allowed: set[int], number: int, top_k: int
+    ) -> None:
+        query = QUERIES[number]
+        filtered = Query(
+            text=query.text, vector=query.vector, allowed_documents=np.array(sorted(allowed), dtype=np.int64)
+        )
+        found = {hit.chunk_id for hit in retriever.retrieve([query], 1000)[0] if hit.document_id in allowed}
+
+        (hits,) = retriever.retrieve([filtered], top_k)
+
+        assert {hit.document_id for hit in hits} <= allowed
+        assert len(hits) == min(top_k, len(found))
+        if top_k >= len(found):
+            assert {hit.chunk_id for hit in hits} == found
+
+
+class TestBm25(RetrieverContract):
+    make = staticmethod(lambda snapshot: Bm25Retriever(snapshot))
+
+    def test_a_filter_changes_no_score(self, retriever: Retriever) -> None:
+        assert_filter_only_removes(retriever)
+
+
+class TestDense(RetrieverContract):
+    make = staticmethod(lambda snapshot: DenseRetriever(snapshot))
+
+    def test_a_filter_changes_no_score(self, retriever: Retriever) -> None:
+        assert_filter_only_removes(retriever)
+
+    def test_a_query_without_a_vector_is_refused(self, retriever: Retriever) -> None:
+        with pytest.raises(ValueError, match="vector"):
+            retriever.retrieve([Query(text="river")], 5)
+
+
+class TestConvex(RetrieverContract):
+    make = staticmethod(lambda snapshot: HybridRetriever(snapshot))
+
+
+class TestReciprocalRanks(RetrieverContract):
+    make = staticmethod(lambda snapshot: HybridRetriever(snapshot, method="rrf"))
+
+
+class TestRankBm25(RetrieverContract):
+    @staticmethod
+    def make(snapshot: Snapshot) -> Retriever:
+        ids = zip(CHUNKS.chunk_ids.tolist(), CHUNKS.document_ids.tolist(), CHUNKS.texts, strict=True)
+        return RankBm25Retriever(
+            (ChunkId(chunk), DocumentId(document), text) for chunk, document, text in ids
+        )
+
+    def test_a_filter_changes_no_score(self, retriever: Retriever) -> None:
+        assert_filter_only_removes(retriever)
+
+
+@pytest.mark.parametrize("make", [Bm25Retriever, DenseRetriever, HybridRetriever])
+def test_the_chunks_have_ties_to_break(snapshot: Snapshot, make: Callable[[Snapshot], Retriever]) -> None:
+    (hits,) = make(snapshot).retrieve(QUERIES[1:2], 300)
+    assert len({hit.score for hit in hits}) < len(hits)
+
+
+def assert_filter_only_removes(retriever: Retriever) -> None:
+    allowed = DOCUMENTS[::3]
+    for query in QUERIES:
+        everything = retriever.retrieve([query], 1000)[0]
+        filtered = Query(text=query.text, vector=query.vector, allowed_documents=allowed)
+        expected = [(hit.chunk_id, hit.score) for hit in everything if hit.document_id in allowed]
+        assert [_pair(hit) for hit in retriever.retrieve([filtered], 1000)[0]] == expected
+
+
+def _pair(hit: Hit) -> tuple[int, float]:
+    return hit.chunk_id, hit.score
