@@ -9,100 +9,26 @@ from dataclasses import dataclass, field
 
 from indexing.loaders.canonical import TextBuilder, squeeze
 
-VOID = frozenset(
-    [
-        "area",
-        "base",
-        "br",
-        "col",
-        "embed",
-        "hr",
-        "img",
-        "input",
-        "link",
-        "meta",
-        "param",
-        "source",
-        "track",
-        "wbr",
-    ]
-)
-_DROPPED = frozenset(
-    [
-        "script",
-        "style",
-        "template",
-        "noscript",
-        "svg",
-        "canvas",
-        "iframe",
-        "object",
-        "head",
-        "audio",
-        "video",
-        "map",
-        "select",
-        "datalist",
-        "annotation",
-        "annotation-xml",
-        "rp",
-    ]
-)
-_BOILERPLATE = frozenset(["nav", "footer", "button", "input", "textarea", "dialog"])
-_BOILERPLATE_ROLES = frozenset(
-    ["navigation", "banner", "contentinfo", "search", "complementary", "menu", "menubar", "dialog"]
-)
-_BLOCKS = frozenset(
-    [
-        "address",
-        "article",
-        "aside",
-        "blockquote",
-        "body",
-        "center",
-        "dd",
-        "details",
-        "dialog",
-        "div",
-        "dl",
-        "dt",
-        "fieldset",
-        "figcaption",
-        "figure",
-        "footer",
-        "form",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "header",
-        "hgroup",
-        "hr",
-        "html",
-        "legend",
-        "li",
-        "main",
-        "menu",
-        "nav",
-        "ol",
-        "option",
-        "p",
-        "pre",
-        "section",
-        "summary",
-        "table",
-        "tbody",
-        "td",
-        "tfoot",
-        "th",
-        "thead",
-        "tr",
-        "ul",
-        "caption",
-    ]
-)
+# fmt: off
+VOID = {
+    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track",
+    "wbr",
+}
+_DROPPED = {
+    "script", "style", "template", "noscript", "svg", "canvas", "iframe", "object", "head", "audio",
+    "video", "map", "select", "datalist", "annotation", "annotation-xml", "rp",
+}
+_BOILERPLATE = {
+    "nav", "footer", "button", "input", "textarea", "dialog",
+}
+_BOILERPLATE_ROLES = {"navigation", "banner", "contentinfo", "search", "complementary", "dialog"}
+_BLOCKS = {
+    "address", "article", "aside", "blockquote", "body", "center", "dd", "details", "dialog", "div", "dl",
+    "dt", "fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6",
+    "header", "hgroup", "hr", "html", "legend", "li", "main", "menu", "nav", "ol", "option", "p", "pre",
+    "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul", "caption",
+}
+# fmt: on
 _HEADING = re.compile(r"h([1-6])$")
 _HIDDEN_STYLE = re.compile(
     r"display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0(?![.\d])|opacity\s*:\s*0(?![.\d])", re.I
@@ -111,6 +37,7 @@ _SPACES = re.compile(r"[ \t\n\r\f\xa0]+")
 _BREAK = "\v"  # stands for <br> until the white space around it is squeezed
 _AROUND_BREAK = re.compile(rf" *{_BREAK} *")
 _MAX_INDENT = 4
+_MAX_SPAN = 100
 _ENUMERATOR = re.compile(r"(?:[^\w\s]{1,2}|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,5})[.)])$")
 _AMOUNT = re.compile(r"[\d(—-]")
 _LEADING_SIGNS = ("$", "€", "£", "¥", "US$", "CHF")
@@ -147,6 +74,7 @@ class HtmlWriter:
         self._lists: list[_List] = []
         self._list_block = ExitStack()
         self._item_prefix = ""
+        self._cell_span = 1
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
         """An element begins."""
@@ -169,6 +97,9 @@ class HtmlWriter:
         elif name == "table":
             self._leave_layout_tables()
             self._tables.append(_Table())
+        elif name in ("td", "th"):
+            span = attributes.get("colspan", "")
+            self._cell_span = min(int(span), _MAX_SPAN) if span.isdecimal() and len(span) < 7 else 1
         elif name == "tr" and self._tables:
             self._tables[-1].rows.append([])
         elif name in ("ul", "ol", "menu"):
@@ -217,19 +148,12 @@ class HtmlWriter:
         self._list_block.close()
 
     def _is_left_out(self, name: str, attributes: Mapping[str, str]) -> bool:
-        if name in _DROPPED:
+        if name in _DROPPED or "hidden" in attributes or _HIDDEN_STYLE.search(attributes.get("style", "")):
             return True
         if self._keep_all:
             return False
-        return (
-            name in _BOILERPLATE
-            or attributes.get("role", "") in _BOILERPLATE_ROLES
-            or (
-                name == "a" and "hreflang" in attributes and "li" in self._open
-            )  # the page in other languages
-            or "hidden" in attributes
-            or _HIDDEN_STYLE.search(attributes.get("style", "")) is not None
-        )
+        is_other_language = name == "a" and "hreflang" in attributes and "li" in self._open
+        return is_other_language or name in _BOILERPLATE or attributes.get("role", "") in _BOILERPLATE_ROLES
 
     @property
     def _in_cell(self) -> bool:
@@ -291,7 +215,11 @@ class HtmlWriter:
         if not self._in_cell:
             self._flush()
             return
-        self._tables[-1].rows[-1].append("".join(self._inline).replace(_BREAK, " "))
+        row, text = self._tables[-1].rows[-1], "".join(self._inline).replace(_BREAK, " ")
+        gap = [""] * (self._cell_span - 1)
+        # The number under a wide head stands on the right of it, behind a currency sign.
+        row += [*gap, text] if row else [text, *gap]
+        self._cell_span = 1
         self._inline.clear()
 
     def _leave_layout_tables(self) -> None:

@@ -14,21 +14,12 @@ from indexing.loaders.source import SourceFile
 from indexing.loaders.xml_tree import all_text, attribute, children, descendants, first, local_name, parse_xml
 from indexing.types import LoadedText, Scalar
 
-_LEFT_OUT = frozenset(
-    [
-        "tracked-changes",
-        "annotation",
-        "annotation-end",
-        "sequence-decls",
-        "forms",
-        "variable-decls",
-        "bookmark",
-        "settings",
-        "table-of-content-source",
-        "alphabetical-index-source",
-        "object-ole",
-    ]
-)
+# fmt: off
+_LEFT_OUT = {
+    "tracked-changes", "annotation", "annotation-end", "sequence-decls", "forms", "variable-decls",
+    "bookmark", "settings", "table-of-content-source", "alphabetical-index-source", "object-ole",
+}
+# fmt: on
 _FIELDS = {
     "creator": "author",
     "initial-creator": "author",

@@ -16,22 +16,12 @@ from indexing.loaders.xml_tree import attribute, children, descendants, first, l
 from indexing.types import LoadedText
 
 # Deleted text, field codes, fallback copies of drawings, and properties.
-_LEFT_OUT = frozenset(
-    [
-        "del",
-        "moveFrom",
-        "delText",
-        "instrText",
-        "Fallback",
-        "pPr",
-        "rPr",
-        "sectPr",
-        "tblPr",
-        "tcPr",
-        "sdtPr",
-        "proofErr",
-    ]
-)
+# fmt: off
+_LEFT_OUT = {
+    "del", "moveFrom", "delText", "instrText", "Fallback", "pPr", "rPr", "sectPr", "tblPr", "tcPr",
+    "sdtPr", "proofErr",
+}
+# fmt: on
 _SPACES = re.compile(" {2,}")
 _SCRIPTS = ("sSup", "sSub", "sSubSup")
 _WRITTEN_AS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
