@@ -8,15 +8,15 @@ Each step is one transaction for the whole batch: one each would cost more than 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from app import building
-from app.db import chunks, documents
+from app.db import batches, documents
+from app.db.batches import LoadedRevision
 from app.db.documents import RevisionFile
 from app.db.errors import DocumentNotFound, RevisionNotFound
 from app.db.tables import JobRow
@@ -40,7 +40,7 @@ class Board(Protocol):
         self, jobs: Sequence[JobRow], note: str, done: int = 0, total: int | None = None
     ) -> None: ...
 
-    def succeed(self, session: Session, job: JobRow, result: dict[str, object]) -> None: ...
+    def succeed(self, session: Session, jobs: Sequence[JobRow]) -> None: ...
 
     def fail(self, session: Session, job: JobRow, code: str, detail: str, *, retry: bool) -> None: ...
 
@@ -80,21 +80,18 @@ def ingest(services: Services, pool: LoaderPool, board: Board, batch: Sequence[J
         texts = {text_hash(c.contextual_text): c.contextual_text for item in cut for c in item.chunks}
         working = [item.job for item in cut]
         encode_missing(services, recipe.encoder, texts, partial(board.progress, working, "encode"))
-        saved = save(services, board, cut, recipe.chunker.spec.fingerprint)
+        saved = save(services, board, collection_id, cut, version.chunker_fingerprint)
         building.commit_pending(services, version.id)
-        publish(services, board, saved)
+        publish(services, board, collection_id, saved, version.chunker_fingerprint)
 
 
 def begin(services: Services, board: Board, jobs: Sequence[JobRow]) -> list[Begun]:
-    """Marks the documents as being worked on. A job that newer content has overtaken is over."""
-    begun = []
+    """Marks the documents as being worked on. A job that deletion or newer content has overtaken is over."""
+    numbers = {int(job.document_id or 0): int(job.payload["revision"]) for job in jobs}
     with services.write() as session:
-        for job in jobs:
-            with _superseded(session, board, job):
-                file = documents.begin(session, int(job.document_id or 0), int(job.payload["revision"]))
-                if file is None:
-                    raise RevisionNotFound("newer content waits, or this one is served")
-                begun.append(Begun(job=job, file=file))
+        files = batches.begin(session, numbers)
+        begun = [Begun(job=job, file=files[job.document_id]) for job in jobs if job.document_id in files]
+        board.succeed(session, [job for job in jobs if job.document_id not in files])
     return begun
 
 
@@ -112,17 +109,21 @@ def load(
 
     with ThreadPoolExecutor(services.settings.worker.loaders) as threads:
         results = list(zip(begun, threads.map(load_one, begun), strict=True))
-    failed = [(item, result) for item, result in results if isinstance(result, LoadError)]
-    if failed:
-        with services.write() as session:
-            for item, error in failed:
-                with _superseded(session, board, item.job):
-                    code, detail = error.code, error.detail
-                    documents.set_error(
-                        session, item.file.document_id, item.file.revision, code=code, detail=detail
-                    )
-                    board.fail(session, item.job, code, detail, retry=False)
+    for item, error in results:
+        if isinstance(error, LoadError):
+            with services.write() as session:
+                _fail(session, board, item, error)
     return [(item, result) for item, result in results if isinstance(result, LoadedText)]
+
+
+def _fail(session: Session, board: Board, item: Begun, error: LoadError) -> None:
+    file, code, detail = item.file, error.code, error.detail
+    try:
+        documents.set_error(session, file.document_id, file.revision, code=code, detail=detail)
+    except (DocumentNotFound, RevisionNotFound):
+        board.succeed(session, [item.job])  # it was deleted meanwhile: nothing is left to fail
+    else:
+        board.fail(session, item.job, code, detail, retry=False)
 
 
 def _cut(item: Begun, text: LoadedText, chunker: Chunker) -> Cut:
@@ -131,34 +132,25 @@ def _cut(item: Begun, text: LoadedText, chunker: Chunker) -> Cut:
     return Cut(job=item.job, file=item.file, text=text, chunks=tuple(made))
 
 
-def save(services: Services, board: Board, batch: Sequence[Cut], chunker: str) -> list[Cut]:
-    """Writes texts and chunks in one transaction. What was cancelled or deleted meanwhile is left out."""
-    live = [item for item in batch if not board.is_stopped(item.job)]
-    saved = []
+def save(services: Services, board: Board, collection_id: int, cut: Sequence[Cut], chunker: str) -> list[Cut]:
+    """Writes texts and chunks. What was cancelled, deleted or overtaken meanwhile is left out."""
+    live = [item for item in cut if not board.is_stopped(item.job)]
+    loaded = [
+        LoadedRevision(
+            document_id=item.file.document_id, number=item.file.revision, text=item.text, chunks=item.chunks
+        )
+        for item in live
+    ]
     with services.write() as session:
-        for item in live:
-            with _superseded(session, board, item.job):
-                documents.save_text(session, item.file.document_id, item.file.revision, item.text)
-                chunks.insert(session, item.file.revision, chunker, item.chunks)
-                saved.append(item)
-    return saved
+        saved = batches.save(session, collection_id, loaded, chunker)
+        board.succeed(session, [item.job for item in live if item.file.document_id not in saved])
+    return [item for item in live if item.file.document_id in saved]
 
 
-def publish(services: Services, board: Board, batch: Sequence[Cut]) -> None:
+def publish(services: Services, board: Board, collection_id: int, saved: Sequence[Cut], chunker: str) -> None:
     """Serves the new revisions: their chunks are in the index, those of earlier ones go."""
-    freed: list[str] = []
+    numbers = {item.file.document_id: item.file.revision for item in saved}
     with services.write() as session:
-        for item in batch:
-            with _superseded(session, board, item.job):
-                freed += documents.publish(session, item.file.document_id, item.file.revision)
-                board.succeed(session, item.job, {"n_chunks": len(item.chunks)})
-    remove_files(services, freed)
-
-
-@contextmanager
-def _superseded(session: Session, board: Board, job: JobRow) -> Iterator[None]:
-    """A job whose document was deleted, or whose revision was overtaken, has nothing to do: it succeeds."""
-    try:
-        yield
-    except (DocumentNotFound, RevisionNotFound):
-        board.succeed(session, job, {"superseded": True})
+        published = batches.publish(session, collection_id, numbers, chunker)
+        board.succeed(session, [item.job for item in saved])
+    remove_files(services, published.content_hashes)

@@ -14,8 +14,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
-from app.db.errors import DatabaseError
-from app.db.filters import FilterError
+from app.db import errors as db
 from app.errors import (
     Conflict,
     FootnoteError,
@@ -37,14 +36,16 @@ STATUS: Mapping[type[Exception], int] = {
     NotFound: 404,
     Conflict: 409,
     InvalidRequest: 422,
-    FilterError: 422,
+    db.NotFound: 404,
+    db.Conflict: 409,
+    db.InvalidValue: 422,
     PayloadTooLarge: 413,
     Overloaded: 503,
     Unavailable: 503,
     LoadError: 422,
     IndexingError: 503,
     GenerationError: 502,
-    DatabaseError: 503,
+    db.DatabaseError: 503,
     OperationalError: 503,
 }
 """The nearest class in an error's own order of bases decides."""

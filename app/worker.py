@@ -113,9 +113,10 @@ class Worker:
             for job in jobs:
                 queue.progress(session, self.name, job.id, done=done, total=total, note=note)
 
-    def succeed(self, session: Session, job: JobRow, result: dict[str, object]) -> None:
-        queue.succeed(session, self.name, job.id, result=result)
-        self._let_go(job)
+    def succeed(self, session: Session, jobs: Sequence[JobRow]) -> None:
+        queue.succeed_all(session, self.name, [job.id for job in jobs])
+        for job in jobs:
+            self._let_go(job)
 
     def fail(self, session: Session, job: JobRow, code: str, detail: str, *, retry: bool) -> None:
         queue.fail(session, self.name, job.id, code=code, detail=detail, retry=RETRY if retry else None)
@@ -184,7 +185,8 @@ class Worker:
         if job.payload.get("activate", True):
             building.activate(self.services, row.id)
         with self.services.write() as session:
-            self.succeed(session, job, {"index_version": row.id})
+            queue.succeed(session, self.name, job.id, result={"index_version": row.id})
+        self._let_go(job)
 
     def _let_go(self, job: JobRow) -> None:
         with self._lock:

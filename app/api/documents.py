@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 
 from app import intake
 from app.api.schemas import (
@@ -81,10 +81,12 @@ async def send_document(request: Request, response: Response, services: Services
     replaces the old one when it is ready.
     """
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
-        submission, stream = await _from_form(request)
+        async with request.form() as form:
+            submission, stream = _from_form(form)
+            accepted = await run_in_threadpool(intake.submit, services, submission, stream)
     else:
         submission, stream = _from_json(await request.body())
-    accepted = await run_in_threadpool(intake.submit, services, submission, stream)
+        accepted = await run_in_threadpool(intake.submit, services, submission, stream)
     response.status_code = 202 if accepted.job is not None else 200
     return Submitted(
         document=document_out(accepted.document, submission.collection),
@@ -92,8 +94,7 @@ async def send_document(request: Request, response: Response, services: Services
     )
 
 
-async def _from_form(request: Request) -> tuple[intake.Submission, Any]:
-    form = await request.form()
+def _from_form(form: FormData) -> tuple[intake.Submission, BinaryIO]:
     file = form.get("file")
     if not isinstance(file, UploadFile):
         raise InvalidRequest("The form needs a part `file` with a file in it.")
@@ -117,7 +118,7 @@ async def _from_form(request: Request) -> tuple[intake.Submission, Any]:
     return submission, file.file
 
 
-def _from_json(body: bytes) -> tuple[intake.Submission, io.BytesIO]:
+def _from_json(body: bytes) -> tuple[intake.Submission, BinaryIO]:
     try:
         given = DocumentIn.model_validate_json(body)
     except ValidationError as error:

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from app.api.schemas import SearchIn, SearchOut
 from app.api.views import search_out
 from app.deps import PlaceDep, ServicesDep
+from app.errors import InvalidRequest
 from app.searching import SearchRequest, search
 
 router = APIRouter(prefix="/v1", tags=["search"])
@@ -17,6 +18,8 @@ DEFAULT_TOP_K = 10
 @router.post("/search")
 def search_route(services: ServicesDep, _: PlaceDep, body: SearchIn) -> SearchOut:
     """The chunks that fit a query best, each with its place in its document and its scores."""
+    if body.rerank:
+        raise InvalidRequest("No reranker is set up.", code="reranker_not_configured")
     result = search(
         services,
         SearchRequest(

@@ -15,6 +15,11 @@ from app.db.tables import AttributeRow
 
 def set_attributes(session: Session, document_id: int, metadata: Mapping[str, Any]) -> None:
     """Make the filters see this metadata, and no other. Raises MetadataError."""
+    set_attributes_of(session, {document_id: metadata})
+
+
+def set_attributes_of(session: Session, metadata: Mapping[int, Mapping[str, Any]]) -> None:
+    """The same for many documents, by id. Raises MetadataError."""
     rows: list[dict[str, Any]] = [
         {
             "document_id": document_id,
@@ -24,8 +29,10 @@ def set_attributes(session: Session, document_id: int, metadata: Mapping[str, An
             "text_key": value.text[:TEXT_KEY_LENGTH] if value.text is not None else None,
             "number_value": value.number,
         }
-        for position, (field, value) in enumerate(flatten(metadata))
+        for document_id, values in metadata.items()
+        for position, (field, value) in enumerate(flatten(values))
     ]
-    session.execute(delete(AttributeRow).where(AttributeRow.document_id == document_id))
+    for ids in in_batches(sorted(metadata)):
+        session.execute(delete(AttributeRow).where(AttributeRow.document_id.in_(ids)))
     for batch in in_batches(rows):
         session.execute(insert(session, AttributeRow), batch)

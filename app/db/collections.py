@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+from sqlalchemy import Table, bindparam, select, update
 from sqlalchemy import delete as delete_from
-from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.db.dialects import insert
@@ -22,6 +22,7 @@ from app.db.types import utc_now
 from indexing.types import stable_id
 
 DEFAULT = "default"
+_DOCUMENTS = cast(Table, DocumentRow.__table__)
 ChangeKind = Literal["upsert", "delete"]
 
 
@@ -96,26 +97,41 @@ def next_change(
     The collection's row stays locked until the commit. Call this before changing the document, so that all
     transactions lock in one order. Raises CollectionNotFound.
     """
-    number = session.execute(
+    return log_changes(session, collection_id, [document_id], kind, now=now)
+
+
+def log_changes(
+    session: Session,
+    collection_id: int,
+    document_ids: Sequence[int],
+    kind: ChangeKind,
+    *,
+    now: datetime | None = None,
+) -> int:
+    """The same for many documents, one change each in the order given; gives the last number."""
+    last = session.execute(
         update(CollectionRow)
         .where(CollectionRow.id == collection_id)
-        .values(change_number=CollectionRow.change_number + 1)
+        .values(change_number=CollectionRow.change_number + len(document_ids))
         .returning(CollectionRow.change_number)
         .execution_options(synchronize_session=False)
     ).scalar_one_or_none()
-    if number is None:
+    if last is None:
         raise CollectionNotFound("there is no such collection")
-    session.execute(
-        insert(session, ChangeRow).values(
-            collection_id=collection_id,
-            number=number,
-            document_id=document_id,
-            kind=kind,
-            created_at=now or utc_now(),
+    numbered = list(enumerate(document_ids, start=last - len(document_ids) + 1))
+    if numbered:
+        common = {"collection_id": collection_id, "kind": kind, "created_at": now or utc_now()}
+        session.execute(
+            insert(session, ChangeRow),
+            [{"number": number, "document_id": key, **common} for number, key in numbered],
         )
-    )
-    session.execute(update(DocumentRow).where(DocumentRow.id == document_id).values(change_number=number))
-    return number
+        session.connection().execute(
+            update(_DOCUMENTS)
+            .where(_DOCUMENTS.c.id == bindparam("key"))
+            .values(change_number=bindparam("new_number")),
+            [{"key": key, "new_number": number} for number, key in numbered],
+        )
+    return last
 
 
 def lock(session: Session, collection_id: int) -> None:

@@ -39,7 +39,7 @@ from app.db.tables import (
     IndexVersionRow,
     RevisionRow,
 )
-from app.db.texts import checked_text
+from app.db.texts import checked_text, storable
 from app.db.types import utc_now
 from indexing.types import Block, Heading, LoadedText, stable_id
 from indexing.types import Page as TextPage
@@ -396,7 +396,7 @@ def set_error(
         return
     revisions.change(session, document_id, number, status="failed")
     if _is_newest(session, document_id, number):
-        error = {"error_code": code, "error_detail": detail.replace("\0", "\ufffd")}
+        error = {"error_code": code, "error_detail": storable(detail)}
         _update(session, document_id, status="failed", updated_at=now or utc_now(), **error)
 
 

@@ -40,12 +40,14 @@ from sqlalchemy import (
     tuple_,
     update,
 )
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from app.db.dialects import in_batches, insert
 from app.db.errors import JobNotCancellable, JobNotFound, JobNotRetryable
 from app.db.paging import Page, read_cursor, write_cursor
 from app.db.tables import JobRow
+from app.db.texts import storable
 from app.db.types import utc_now
 
 JobStatus = Literal["todo", "doing", "succeeded", "failed", "cancelled"]
@@ -235,7 +237,7 @@ def progress(
     return _change(
         session,
         [JobRow.id == job_id, *_held_by(worker)],
-        {"progress_done": done, "progress_total": total, "progress_note": note},
+        {"progress_done": done, "progress_total": total, "progress_note": storable(note) if note else note},
     )
 
 
@@ -256,6 +258,23 @@ def succeed(
         **_over(now or utc_now()),
     }
     return _change(session, [JobRow.id == job_id, *_held_by(worker)], values)
+
+
+def succeed_all(
+    session: Session, worker: str, job_ids: Iterable[str], *, now: datetime | None = None
+) -> set[str]:
+    """Record the end of many; gives the ids it was done for: those that are still this worker's."""
+    done: set[str] = set()
+    for batch in in_batches(sorted(set(job_ids))):
+        statement = (
+            update(JobRow)
+            .where(JobRow.id.in_(batch), *_held_by(worker))
+            .values(status="succeeded", error_code=None, error_detail=None, **_over(now or utc_now()))
+            .returning(JobRow.id)
+            .execution_options(synchronize_session=False)
+        )
+        done.update(session.scalars(statement))
+    return done
 
 
 def fail(
@@ -281,7 +300,7 @@ def fail(
     if job is None:
         return None
     status: JobStatus = "failed"
-    values: dict[str, Any] = {"error_code": code, "error_detail": detail}
+    values: dict[str, Any] = {"error_code": code, "error_detail": storable(detail)}
     if job.cancel_requested:
         status = "cancelled"
     elif retry is not None and job.attempts < min(job.max_attempts, retry.max_attempts):
@@ -337,27 +356,16 @@ def retry(session: Session, job_id: str, *, now: datetime | None = None) -> JobR
         raise JobNotFound("there is no such job")
     if job.status not in ("failed", "cancelled"):
         raise JobNotRetryable(f"the job is {job.status}; only a failed or cancelled one can be tried again")
-    if job.dedup_key is not None:
-        twin = session.scalars(
-            _fresh(select(JobRow).where(JobRow.dedup_key == job.dedup_key, JobRow.status.in_(LIVE)))
-        ).one_or_none()
-        if twin is not None:
-            other: JobRow = twin
-            return other
-    _change(
-        session,
-        [JobRow.id == job_id, JobRow.status.in_(("failed", "cancelled"))],
-        {
-            "status": "todo",
-            "attempts": 0,
-            "run_after": now,
-            "cancel_requested": False,
-            "error_code": None,
-            "error_detail": None,
-            "finished_at": None,
-            **_unheld(),
-        },
-    )
+    try:
+        # Alone in a savepoint: where a live job has the same dedup key, only this step is undone.
+        with session.begin_nested():
+            _change(session, [JobRow.id == job_id], _AFRESH | {"run_after": now})
+    except IntegrityError:
+        live = JobRow.status.in_(LIVE)
+        twin: JobRow = session.scalars(
+            _fresh(select(JobRow).where(JobRow.dedup_key == job.dedup_key, live))
+        ).one()
+        return twin
     return get(session, job_id)
 
 
@@ -501,9 +509,11 @@ def _give_back(
     """Return `doing` jobs to the queue, but cancel those that were to be, and fail those that are used up."""
     asked = JobRow.cancel_requested
     ended = or_(asked, used_up)
+    # What another transaction holds at this moment, a heartbeat or an end, is not to be taken back.
+    held = select(JobRow.id).where(JobRow.status == "doing", which).with_for_update(skip_locked=True)
     statement = (
         update(JobRow)
-        .where(JobRow.status == "doing", which)
+        .where(JobRow.id.in_(select(held.cte("held").c.id)), JobRow.status == "doing")
         .values(
             status=case((asked, "cancelled"), (used_up, "failed"), else_="todo"),
             run_after=now,
@@ -536,6 +546,17 @@ def _over(now: datetime) -> dict[str, Any]:
 
 def _unheld() -> dict[str, Any]:
     return {"worker": None, "heartbeat_at": None, "lease_expires_at": None}
+
+
+_AFRESH: Mapping[str, Any] = {
+    "status": "todo",
+    "attempts": 0,
+    "cancel_requested": False,
+    "error_code": None,
+    "error_detail": None,
+    "finished_at": None,
+    **_unheld(),
+}
 
 
 def _change(session: Session, where: Sequence[ColumnElement[bool]], values: Mapping[str, Any]) -> bool:

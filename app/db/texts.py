@@ -27,6 +27,15 @@ def checked_text(name: str, value: str | None, *, max_bytes: int | None = None) 
     return value
 
 
+def storable(value: str) -> str:
+    """The text with what no database can hold replaced; for messages, which must never be refused.
+
+    >>> storable("a\\0b")
+    'a\ufffdb'
+    """
+    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
 def fault_of(value: str) -> str | None:
     """Why a text cannot be stored everywhere, or None: PostgreSQL refuses NUL, UTF-8 lone surrogates."""
     if "\0" in value:
