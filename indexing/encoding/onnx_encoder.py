@@ -9,8 +9,9 @@ one text fills a core's vector units and stays in its cache, and no core waits f
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -101,10 +102,12 @@ class OnnxEncoder:
         return self._max_tokens
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        encodings = self._uncut_tokenizer.encode_batch_fast(
-            [without_surrogates(text) for text in texts], add_special_tokens=False
-        )
-        return [len(encoding) for encoding in encodings]
+        counts: list[int] = []
+        for start in range(0, len(texts), _SUBMITTED_AT_ONCE):  # encodings are far larger than their texts
+            some = [without_surrogates(text) for text in texts[start : start + _SUBMITTED_AT_ONCE]]
+            encodings = self._uncut_tokenizer.encode_batch_fast(some, add_special_tokens=False)
+            counts.extend(len(encoding) for encoding in encodings)
+        return counts
 
     def encode_documents(
         self, texts: Sequence[str], *, with_tokens: bool = False, progress: Progress | None = None
@@ -119,15 +122,17 @@ class OnnxEncoder:
     ) -> Encoding:
         vectors = np.empty((len(texts), self._dim), np.float32)
         tokens: list[TokenVectors] = []
-        for row, (vector, text_tokens) in enumerate(self._passes(texts, prompt, with_tokens)):
-            vectors[row] = vector
-            if text_tokens is not None:
-                tokens.append(text_tokens)
-            if progress is not None:
-                progress(row + 1, len(texts))
+        # Closed at once when `progress` raises, so that no pass begins after a cancellation.
+        with closing(self._passes(texts, prompt, with_tokens)) as passes:
+            for row, (vector, text_tokens) in enumerate(passes):
+                vectors[row] = vector
+                if text_tokens is not None:
+                    tokens.append(text_tokens)
+                if progress is not None:
+                    progress(row + 1, len(texts))
         return Encoding(vectors=vectors, tokens=tuple(tokens) if with_tokens else None)
 
-    def _passes(self, texts: Sequence[str], prompt: str, with_tokens: bool) -> Iterator[_Pass]:
+    def _passes(self, texts: Sequence[str], prompt: str, with_tokens: bool) -> Generator[_Pass, None, None]:
         """What `_encode_one` gives for each text, in order."""
 
         def encode(text: str) -> _Pass:
