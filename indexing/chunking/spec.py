@@ -38,23 +38,6 @@ class ChunkerSpec:
         if not 0 <= self.min_tokens <= self.max_tokens:
             raise ValueError("min_tokens must lie between 0 and max_tokens")
 
-    @classmethod
-    def for_window(
-        cls, window: int, *, max_tokens: int | None = None, overlap_tokens: int | None = None
-    ) -> ChunkerSpec:
-        """The defaults, made small enough for an encoder that takes `window` tokens.
-
-        >>> ChunkerSpec.for_window(128).max_tokens, ChunkerSpec.for_window(8192).max_tokens
-        (128, 256)
-        """
-        longest = min(max_tokens or DEFAULT_MAX_TOKENS, window)
-        overlap = DEFAULT_OVERLAP_TOKENS if overlap_tokens is None else overlap_tokens
-        return cls(
-            max_tokens=longest,
-            overlap_tokens=min(overlap, longest // 2),
-            min_tokens=min(DEFAULT_MIN_TOKENS, longest // 4),
-        )
-
     @property
     def text_tokens(self) -> int:
         """Room for headings and text."""

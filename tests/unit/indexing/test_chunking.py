@@ -273,12 +273,6 @@ def test_spec_refuses(bad: dict[str, int]) -> None:
         ChunkerSpec(**bad)
 
 
-@pytest.mark.parametrize("window", [16, 32, 128, 256, 8192])
-def test_spec_for_any_window(window: int) -> None:
-    assert ChunkerSpec.for_window(window).max_tokens <= window
-    assert ChunkerSpec.for_window(window, max_tokens=100_000, overlap_tokens=5000).max_tokens <= 100_000
-
-
 @pytest.mark.parametrize("count", [count_words, count_letters], ids=["additive", "not-additive"])
 @pytest.mark.parametrize(
     "unit", ["word ", "A sentence. ", "x", "\n", "# T\n", "a | b\n", "para\n\n", "- i\n", ". (", "\t"]
