@@ -359,7 +359,7 @@ def retry(session: Session, job_id: str, *, now: datetime | None = None) -> JobR
     try:
         # Alone in a savepoint: where a live job has the same dedup key, only this step is undone.
         with session.begin_nested():
-            _change(session, [JobRow.id == job_id], _AFRESH | {"run_after": now})
+            _change(session, [JobRow.id == job_id], {**_AFRESH, "run_after": now})
     except IntegrityError:
         live = JobRow.status.in_(LIVE)
         twin: JobRow = session.scalars(
