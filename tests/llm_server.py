@@ -52,7 +52,7 @@ class Request:
 
     @property
     def user(self) -> str:
-        return next(m["content"] for m in self.body["messages"] if m["role"] == "user")
+        return next(str(m["content"]) for m in self.body["messages"] if m["role"] == "user")
 
 
 class LlmServer:
@@ -64,8 +64,7 @@ class LlmServer:
         self._closing = threading.Event()
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"owner": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), handler)
 
     @property
     def base_url(self) -> str:
@@ -91,6 +90,13 @@ class LlmServer:
         """Sleeps, but not longer than the test lives."""
         if seconds:
             self._closing.wait(seconds)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keeps quiet: that a client goes away is what some tests are about."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -56,7 +56,8 @@ def test_markers_as_models_write_them(text: str, expected: list[str | tuple[int,
     st.lists(st.integers(1, 6), min_size=1),
 )
 def test_the_cutting_of_the_stream_changes_nothing(text: str, sizes: list[int]) -> None:
-    pieces, at = [], 0
+    pieces: list[str] = []
+    at = 0
     while at < len(text):
         size = sizes[len(pieces) % len(sizes)]
         pieces.append(text[at : at + size])
