@@ -42,11 +42,6 @@ class Archive:
     ) -> None:
         self._zip.close()
 
-    @property
-    def names(self) -> list[str]:
-        """The members' names, in the order of the container."""
-        return list(self._members)
-
     def __contains__(self, name: str) -> bool:
         return name in self._members
 

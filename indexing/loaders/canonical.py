@@ -28,6 +28,7 @@ _INVISIBLE = re.compile(
     "\ufeff\ufffe\uffff\U000e0000-\U000e007f]"
 )
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_UNCLEAN_ASCII = bytes(code for code in (*range(32), 127) if chr(code) not in "\t\n")
 _SPACES = re.compile(r"\s+")
 
 
@@ -37,9 +38,19 @@ def clean(text: str) -> str:
     >>> clean("a\r\nb\x00c\u200bd")
     'a\nbcd'
     """
+    if is_clean(text):
+        return text
     text = _LINE_ENDS.sub("\n", text)
     text = _INVISIBLE.sub("", text)
     return _SURROGATES.sub("\ufffd", text)
+
+
+def is_clean(text: str) -> bool:
+    """Whether `clean` would leave the text as it is; quick, since most texts are."""
+    if text.isascii():
+        data = text.encode("ascii")
+        return len(data.translate(None, _UNCLEAN_ASCII)) == len(data)
+    return not any(pattern.search(text) for pattern in (_LINE_ENDS, _INVISIBLE, _SURROGATES))
 
 
 def squeeze(text: str) -> str:
@@ -84,7 +95,7 @@ def loaded_text(
     """
     if not text.strip():
         raise LoadError("empty_file", "the file has no text")
-    if clean(text) != text:
+    if not is_clean(text):
         raise ValueError("canonical text is not clean")
     return LoadedText(
         text=text,

@@ -51,18 +51,16 @@ def decode_html(data: bytes) -> str:
     return decode(data, declared)
 
 
-def write_html(
-    builder: TextBuilder, markup: str, *, keep_all: bool = False, base_level: int = 0
-) -> tuple[str | None, Metadata]:
+def write_html(builder: TextBuilder, markup: str, *, keep_all: bool = False) -> tuple[str | None, Metadata]:
     """Append a page's text to a builder; returns its title and metadata.
 
-    `base_level` is added to the level of each heading. With `keep_all` nothing but scripts is left out.
+    With `keep_all`, navigation and the like are kept; scripts and hidden parts never are.
     """
     markup = clean(markup)
     root, is_whole = _parse(markup)
     if root is None:
         return None, {}
-    writer = HtmlWriter(builder, keep_all=keep_all, base_level=base_level)
+    writer = HtmlWriter(builder, keep_all=keep_all)
     # libxml2 drops what is nested over 2048 deep; the tokenizer of the standard library does not.
     events = _events(root if keep_all else _main_part(root)) if is_whole else _tokens(markup)
     for kind, name, attributes in events:

@@ -61,10 +61,9 @@ class _List:
 class HtmlWriter:
     """Writes a stream of HTML events, balanced or not, to a builder."""
 
-    def __init__(self, builder: TextBuilder, *, keep_all: bool, base_level: int) -> None:
+    def __init__(self, builder: TextBuilder, *, keep_all: bool) -> None:
         self._builder = builder
         self._keep_all = keep_all
-        self._base_level = base_level
         self._open: list[str] = []
         self._dropped_at: int | None = None  # the depth of the element that is left out
         self._inline: list[str] = []
@@ -173,7 +172,7 @@ class HtmlWriter:
         if not text:
             return
         if self._heading is not None:
-            self._builder.heading(text, self._base_level + self._heading)
+            self._builder.heading(text, self._heading)
         elif self._item_prefix:
             self._write_item(text)
         elif self._lists:

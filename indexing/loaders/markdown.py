@@ -19,6 +19,7 @@ _BLOCKS: dict[str, BlockKind] = {
     "bullet_list_open": "list",
     "ordered_list_open": "list",
 }
+_MAX_INLINE_CHARS = 1000  # the parser takes quadratic time on some longer ones
 _FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\n(.*?)\n\1[ \t]*(?:\n|\Z)", re.S)
 _FIELD = re.compile(r"([A-Za-z_][\w .-]*?)\s*[:=]\s*(.*)")
 
@@ -37,7 +38,9 @@ def load_markdown(source: SourceFile) -> LoadedText:
             continue
         first, last = token.map[0], token.map[1] - 1
         if token.type == "heading_open":
-            title = _inline_text(inline, tokens[position + 1].content)
+            source_title = tokens[position + 1].content
+            is_short = len(source_title) <= _MAX_INLINE_CHARS
+            title = _inline_text(inline, source_title) if is_short else source_title
             lines.add_heading(int(token.tag[1:]), title, first, last)
         elif token.type in _BLOCKS:
             lines.add_block(_BLOCKS[token.type], first, last)

@@ -21,6 +21,7 @@ _FIELDS = {"Author": "author", "Subject": "subject", "Keywords": "keywords", "Cr
 _FILE_NAME = re.compile(r"^(untitled|microsoft (word|powerpoint) - .*|.*\.\w{2,5}|[\w-]*\d[\w-]*)$", re.I)
 _LEADERS = re.compile(r"(?:\s?[.·_]){4,}\s?")  # between an entry and its page in a table of contents
 _ITEM_MARK = re.compile(r"\s*(?:[^\w\s]{1,2}|\(?\w{1,3}[.)])\s*$")  # stands apart from its item
+_CURRENCY = re.compile(r"(?: \|)?(?: |^)([$€£¥]) \| (?=[\d(—-])")  # a sign set apart from its amount
 _MAX_OUTLINE_ITEMS = 5000
 _BOLD = re.compile(rb"bold|black|heavy|semibd|demi", re.I)
 
@@ -145,7 +146,8 @@ def _words(handle: object, codes: list[int], start: int, end: int) -> str:
                 pieces.append(_decoded(codes[piece_start:index]))
                 piece_start = index + 1
     pieces.append(_decoded(codes[piece_start:end]))
-    return COLUMN_MARK.join(filter(None, (_LEADERS.sub(" … ", squeeze(piece)).strip() for piece in pieces)))
+    line = COLUMN_MARK.join(filter(None, (_LEADERS.sub(" … ", squeeze(piece)).strip() for piece in pieces)))
+    return _CURRENCY.sub(lambda found: f"{COLUMN_MARK if found.start() else ''}{found[1]}", line)
 
 
 def _size(handle: object, index: int) -> float:

@@ -7,11 +7,13 @@ from indexing.loaders.detection import CODE_LANGUAGES
 from indexing.loaders.source import SourceFile
 from indexing.types import Block, LoadedText, Page
 
+_MAX_PAGES = 10_000
+
 
 def load_text(source: SourceFile) -> LoadedText:
     """Plain text; form feeds part pages."""
     decoded = source.decoded()
-    if "\f" not in decoded.strip():
+    if not 0 < decoded.strip().count("\f") <= _MAX_PAGES:
         return loaded_text(clean(decoded))
     parts: list[str] = []
     pages: list[Page] = []

@@ -10,7 +10,7 @@ from indexing.errors import LoadError
 from indexing.loaders.canonical import squeeze
 
 
-def parse_xml(data: bytes, *, recover: bool = False) -> etree._Element:
+def parse_xml(data: bytes) -> etree._Element:
     """The root element; corrupt_file where it is not well formed, too_large where it breaks libxml2's limits.
 
     Depth is at most 256 elements (libxml2's limit without `huge_tree`), so walking it by recursion is safe.
@@ -23,7 +23,6 @@ def parse_xml(data: bytes, *, recover: bool = False) -> etree._Element:
         dtd_validation=False,
         remove_comments=True,
         remove_pis=True,
-        recover=recover,
     )
     try:
         root = etree.fromstring(data, parser)
