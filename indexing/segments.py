@@ -42,6 +42,8 @@ class SegmentRows:
     @classmethod
     def merge(cls, parts: Sequence[SegmentRows]) -> SegmentRows:
         """All rows, sorted by chunk id."""
+        if len(parts) == 1 and (np.diff(parts[0].chunk_ids) > 0).all():
+            return parts[0]
         chunk_ids = np.concatenate([part.chunk_ids for part in parts])
         order = np.argsort(chunk_ids, kind="stable")
         return cls(

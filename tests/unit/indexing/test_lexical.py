@@ -175,6 +175,7 @@ def test_threads_get_the_same(snapshot: Snapshot) -> None:
     assert list(runs) == expected * 40
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**31))
 def test_coded_length_is_the_largest_code_below(length: int) -> None:
     assert coded_length(np.array([length])).tolist() == [oracles.coded_length(length)]

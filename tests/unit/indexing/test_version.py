@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -197,6 +199,29 @@ def test_an_open_snapshot_is_not_changed_by_later_commits(tmp_path: Path) -> Non
         commit.replace_documents(FIRST.document_ids)
     assert results(snapshot, FIRST) == before
     assert len(list(directory.iterdir())) < 12  # what no reader of the last two commits needs is gone
+
+
+def test_opening_while_a_writer_commits(tmp_path: Path) -> None:
+    directory = tmp_path / "v"
+    build_index(directory, FIRST)
+    done = Event()
+
+    def read() -> int:
+        n_opened = 0
+        while not done.is_set():
+            with Snapshot.open(directory) as snapshot:
+                assert snapshot.manifest.n_chunks == snapshot.segments.n_live
+                n_opened += 1
+        return n_opened
+
+    with ThreadPoolExecutor(1) as threads:
+        reading = threads.submit(read)
+        try:
+            for number in range(2, 12):
+                commit_chunks(directory, made_up_chunks(20, seed=number), change=number)
+        finally:
+            done.set()
+        assert reading.result() > 0
 
 
 @pytest.mark.parametrize(

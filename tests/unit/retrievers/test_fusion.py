@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrievers.fusion import convex_combination, min_max, reciprocal_rank_fusion
@@ -15,6 +15,7 @@ rankings = st.lists(st.lists(st.integers(0, 30), unique=True, max_size=20), min_
 scores = st.lists(st.floats(0, 50, width=32), min_size=1, max_size=20)
 
 
+@settings(deadline=None)
 @given(rankings, st.integers(1, 100))
 def test_rrf_is_the_sum_of_reciprocal_ranks(lists: list[list[int]], k: int) -> None:
     ids, fused = reciprocal_rank_fusion([np.array(ranking, dtype=np.int64) for ranking in lists], k=k)
@@ -26,6 +27,7 @@ def test_rrf_is_the_sum_of_reciprocal_ranks(lists: list[list[int]], k: int) -> N
     assert fused.tolist() == pytest.approx([float(expected[chunk_id]) for chunk_id in ids.tolist()])
 
 
+@settings(deadline=None)
 @given(rankings, st.randoms())
 def test_rrf_ignores_the_order_of_the_lists(lists: list[list[int]], random: object) -> None:
     arrays = [np.array(ranking, dtype=np.int64) for ranking in lists]
@@ -35,6 +37,7 @@ def test_rrf_ignores_the_order_of_the_lists(lists: list[list[int]], random: obje
     assert one[1].tolist() == other[1].tolist()
 
 
+@settings(deadline=None)
 @given(scores, st.floats(0, 1))
 def test_convex_lies_between_zero_and_one(bm25: list[float], alpha: float) -> None:
     dense = np.linspace(-1, 1, len(bm25))
@@ -42,11 +45,12 @@ def test_convex_lies_between_zero_and_one(bm25: list[float], alpha: float) -> No
     assert np.all((fused >= 0) & (fused <= 1 + 1e-12))
 
 
+@settings(deadline=None)
 @given(scores)
 def test_without_lexical_scores_dense_decides(bm25: list[float]) -> None:
     dense = np.array(bm25) / 50
     fused = convex_combination(dense, np.zeros(len(bm25)), alpha=0.3)
-    assert np.argsort(-fused, kind="stable").tolist() == np.argsort(-dense, kind="stable").tolist()
+    assert (np.diff(fused[np.argsort(dense)]) >= 0).all()
 
 
 def test_the_ends_of_alpha_are_the_single_systems() -> None:
