@@ -189,7 +189,7 @@ class TextBuilder:
 
     def heading(self, text: str, level: int) -> None:
         """Append a heading, on one line, after a blank line."""
-        title = squeeze(text)
+        title = squeeze(clean(text))
         start = self._length
         self._append(title, "\n\n")
         self._headings.append(Heading(level=level, title=title, start=start, end=self._length))
