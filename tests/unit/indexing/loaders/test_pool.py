@@ -136,10 +136,13 @@ def test_threads_share_the_pool(pool: LoaderPool, tmp_path: Path) -> None:
 def test_small_files_are_quick(pool: LoaderPool, tmp_path: Path) -> None:
     path = written(tmp_path / "a.txt", WORDS)
     pool.load(path, filename="a.txt")
-    started = time.monotonic()
-    for _ in range(150):
-        pool.load(path, filename="a.txt")
-    assert time.monotonic() - started < 0.5  # 300 files a second; ten times that is usual
+    seconds = []
+    for _ in range(3):  # the best of three, for the machine may be busy
+        started = time.monotonic()
+        for _ in range(100):
+            pool.load(path, filename="a.txt")
+        seconds.append(time.monotonic() - started)
+    assert min(seconds) < 100 / 300
 
 
 def test_close_ends_a_load_that_runs(tmp_path: Path) -> None:
