@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -147,7 +148,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
                 if text.strip():
                     yield number, text
-    except (OSError, EOFError, UnicodeDecodeError) as exc:
+    except UnicodeDecodeError as exc:
+        raise EvaluationError(f"{path}, line {number}: not UTF-8 ({exc.reason}).") from exc
+    except (OSError, EOFError, zlib.error) as exc:
         raise EvaluationError(f"{path}, after line {number}: {exc}") from exc
 
 

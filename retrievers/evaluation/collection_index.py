@@ -49,9 +49,14 @@ class IndexFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionChunk:
+    """A chunk with its contextual text; `[start, end)` are characters of the document's cleaned text."""
+
     id: ChunkId
     document_id: int
     text: str
+    start: int
+    end: int
+    n_tokens: int
 
 
 def open_index(
@@ -98,6 +103,9 @@ def collection_chunks(collection: BeirCollection, chunker: Chunker) -> Iterator[
                 id=ChunkId(stable_id(document_id, chunker.spec.fingerprint, ordinal, span.start, span.end)),
                 document_id=document_id,
                 text=contextual_text(span.heading_path, loaded.text[span.start : span.end]),
+                start=span.start,
+                end=span.end,
+                n_tokens=span.n_tokens,
             )
 
 
