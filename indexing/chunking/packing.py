@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from indexing.chunking.units import PARAGRAPH, Units
+from indexing.chunking.units import PARAGRAPH, SENTENCE, Units
 
 LEAST_SHARE = 0.5
 """A chunk is not cut below this share of its target size, however well the text could be cut there."""
@@ -43,7 +43,7 @@ class Packer:
     def pack(self, first: int, last: int, max_cost: int, max_overlap: int) -> Iterator[tuple[int, int]]:
         """Runs `[begin, end)` of units that together hold `first` to `last`, each within `max_cost`.
 
-        A run may repeat the last units of the one before, where that one was cut inside a paragraph.
+        A run may repeat the last sentences of the one before, where that one was cut inside a paragraph.
         """
         begin = first
         while True:
@@ -68,9 +68,10 @@ class Packer:
         return min(candidates, key=lambda end: abs(costs[end] - base - target) / target + self.cuts[end])
 
     def _begin(self, begin: int, end: int, max_cost: int, max_overlap: int) -> int:
-        """Where the chunk behind `end` begins: there, or some units earlier."""
-        if self.cuts[end] == PARAGRAPH:
-            return end
+        """Where the chunk behind `end` begins: there, or some sentences earlier in the same paragraph."""
         costs = self.costs
         earliest = max(costs[end] - max_overlap, costs[end + 1] - max_cost)
-        return min(max(bisect_left(costs, earliest, begin, end), begin + 1), end)
+        start = end
+        while start - 1 > begin and costs[start - 1] >= earliest and PARAGRAPH < self.cuts[start] <= SENTENCE:
+            start -= 1
+        return start
