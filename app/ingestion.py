@@ -15,10 +15,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from app import building
-from app.db import batches, documents
+from app.db import batches
 from app.db.batches import LoadedRevision
 from app.db.documents import RevisionFile
-from app.db.errors import DocumentNotFound, RevisionNotFound
 from app.db.tables import JobRow
 from app.intake import remove_files
 from app.preparing import chunks_of, encode_missing
@@ -112,18 +111,8 @@ def load(
     for item, error in results:
         if isinstance(error, LoadError):
             with services.write() as session:
-                _fail(session, board, item, error)
+                board.fail(session, item.job, error.code, error.detail, retry=False)
     return [(item, result) for item, result in results if isinstance(result, LoadedText)]
-
-
-def _fail(session: Session, board: Board, item: Begun, error: LoadError) -> None:
-    file, code, detail = item.file, error.code, error.detail
-    try:
-        documents.set_error(session, file.document_id, file.revision, code=code, detail=detail)
-    except (DocumentNotFound, RevisionNotFound):
-        board.succeed(session, [item.job])  # it was deleted meanwhile: nothing is left to fail
-    else:
-        board.fail(session, item.job, code, detail, retry=False)
 
 
 def _cut(item: Begun, text: LoadedText, chunker: Chunker) -> Cut:

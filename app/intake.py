@@ -46,13 +46,17 @@ def submit(services: Services, submission: Submission, stream: BinaryIO) -> Acce
     The same source with the same bytes changes nothing; with new bytes it becomes a new revision.
     Raises PayloadTooLarge, CollectionNotFound, InvalidText, MetadataError.
     """
-    stored = keep_file(services, stream)
-    with services.write() as session:
-        return accept(services, session, submission, stored)
+    with services.store.adding():
+        stored = keep_file(services, stream)
+        with services.write() as session:
+            return accept(services, session, submission, stored)
 
 
 def keep_file(services: Services, stream: BinaryIO) -> StoredFile:
-    """The first half of `submit`: the bytes. Raises PayloadTooLarge."""
+    """The first half of `submit`, to be done with the second within `store.adding`: the bytes.
+
+    Raises PayloadTooLarge.
+    """
     return services.store.add(stream, max_bytes=services.settings.server.max_upload_bytes)
 
 
@@ -122,6 +126,6 @@ def remove_files(services: Services, content_hashes: Sequence[str]) -> None:
     """Removes files that no revision names any more (the same bytes may belong to another document)."""
     if not content_hashes:
         return
-    with services.write() as session:
+    with services.store.removing(), services.read() as session:
         for content_hash in documents.unreferenced(session, content_hashes):
             services.store.remove(content_hash)

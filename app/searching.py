@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from app.db import chunks, collections, filters
+from indexing.types import ChunkId
 from retrievers.types import Hit, Mode, Passage, Query
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class SearchRequest:
     top_k: int = 10
     mode: Mode | None = None
     filters: Mapping[str, Any] | None = None
+    explain: bool = False
 
 
 @dataclass(slots=True)
@@ -56,6 +58,8 @@ class SearchResult:
     index_version: str | None
     passages: tuple[Passage, ...]
     timings_ms: Mapping[str, float]
+    bm25_terms: Mapping[ChunkId, Mapping[str, float]] = field(default_factory=dict)
+    """When asked to explain: what each term adds to a passage's BM25 score; the parts sum to it."""
 
 
 def search(services: Services, request: SearchRequest) -> SearchResult:
@@ -98,12 +102,19 @@ def search(services: Services, request: SearchRequest) -> SearchResult:
         if len(passages) >= request.top_k or len(hits) < wanted:
             break
         wanted *= 2  # chunks of the snapshot were deleted meanwhile: look further down
+    passages = passages[: request.top_k]
+    terms = {}
+    if request.explain:
+        with timings.stage("explain"):
+            ids = [passage.chunk.id for passage in passages]
+            terms = {key: index.snapshot.lexical.contributions(request.query, key) for key in ids}
     return SearchResult(
         query=request.query,
         mode=mode,
         index_version=version_id,
-        passages=passages[: request.top_k],
+        passages=passages,
         timings_ms=timings.rounded(),
+        bm25_terms=terms,
     )
 
 

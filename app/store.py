@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,9 +25,28 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class FileStore:
-    """Files by hash. Adding the same bytes twice keeps them once; safe between processes."""
+    """Files by hash. Adding the same bytes twice keeps them once; safe between processes.
+
+    Whoever adds files holds `adding` until the database names them; whoever removes what it names no longer
+    holds `removing`. So no file is removed that was found here and is about to be named.
+    """
 
     folder: Path
+
+    def adding(self) -> AbstractContextManager[None]:
+        """Any number may add at once."""
+        return self._locked(fcntl.LOCK_SH)
+
+    def removing(self) -> AbstractContextManager[None]:
+        """One removes, and meanwhile no one adds."""
+        return self._locked(fcntl.LOCK_EX)
+
+    @contextmanager
+    def _locked(self, kind: int) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as handle:
+            fcntl.flock(handle, kind)  # released with the file, also when the process is killed
+            yield
 
     def path(self, content_hash: str) -> Path:
         return self.folder / content_hash[:2] / content_hash

@@ -8,13 +8,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from sqlalchemy.exc import OperationalError
 
 from app import building
+from app.db import documents
 from app.db import jobs as queue
+from app.db.errors import DocumentNotFound, RevisionNotFound
 from app.db.jobs import RetryPolicy
 from app.db.tables import JobRow
 from app.ingestion import ingest
@@ -119,7 +122,11 @@ class Worker:
             self._let_go(job)
 
     def fail(self, session: Session, job: JobRow, code: str, detail: str, *, retry: bool) -> None:
-        queue.fail(session, self.name, job.id, code=code, detail=detail, retry=RETRY if retry else None)
+        status = queue.fail(
+            session, self.name, job.id, code=code, detail=detail, retry=RETRY if retry else None
+        )
+        if status == "failed":
+            note_failure(session, job, code, detail)
         self._let_go(job)
         logger.warning("job failed", extra={"action": "job_failed", "job": job.id, "code": code})
 
@@ -138,7 +145,9 @@ class Worker:
             if not queue.anything_due(session):
                 return []
         with self.services.write() as session:
-            queue.release_expired(session)
+            for job_id in queue.release_expired(session).failed:
+                job = queue.get(session, job_id)
+                note_failure(session, job, job.error_code or queue.WORKER_LOST, job.error_detail or "")
             batch = queue.claim(
                 session, self.name, [BUILD], limit=1, lease_seconds=settings.lease_seconds
             ) or queue.claim(
@@ -217,3 +226,12 @@ class Worker:
                 continue
             with self._lock:
                 self._stopped_jobs |= stopped
+
+
+def note_failure(session: Session, job: JobRow, code: str, detail: str) -> None:
+    """A document whose job failed for good has failed too; one that is gone, or was overtaken, has not."""
+    if job.kind == INGEST and job.document_id is not None:
+        with suppress(DocumentNotFound, RevisionNotFound):
+            documents.set_error(
+                session, job.document_id, int(job.payload["revision"]), code=code, detail=detail
+            )

@@ -171,7 +171,7 @@ class SearchIn(Request):
     rerank: bool | None = Field(
         None, description="Order the hits anew by a reranker; none is set up by default"
     )
-    explain: bool = Field(False, description="Give each hit's rank and score from every retriever")
+    explain: bool = Field(False, description="Say what each term adds to a hit's BM25 score")
 
 
 class HitOut(Response):
@@ -187,6 +187,9 @@ class HitOut(Response):
     page: int | None
     heading_path: list[str]
     scores: dict[str, float]
+    explanation: dict[str, dict[str, float]] | None = Field(
+        None, description="With `explain`: what each term adds to the BM25 score, `bm25_terms`"
+    )
 
 
 class SearchOut(Response):

@@ -28,6 +28,7 @@ def search_route(services: ServicesDep, _: PlaceDep, body: SearchIn) -> SearchOu
             top_k=body.top_k or DEFAULT_TOP_K,
             mode=body.mode,
             filters=body.filters,
+            explain=body.explain,
         ),
     )
     return search_out(result)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from app.answer import Citation, Claim
 from app.answering import AnswerResult
 from app.api.schemas import (
@@ -89,7 +91,7 @@ def chunk_out(chunk: Chunk) -> ChunkOut:
     )
 
 
-def hit_out(passage: Passage) -> HitOut:
+def hit_out(passage: Passage, bm25_terms: Mapping[str, float] | None = None) -> HitOut:
     chunk = passage.chunk
     return HitOut(
         rank=passage.rank,
@@ -104,6 +106,7 @@ def hit_out(passage: Passage) -> HitOut:
         page=chunk.page,
         heading_path=list(chunk.heading_path),
         scores=dict(passage.scores),
+        explanation=None if bm25_terms is None else {"bm25_terms": dict(bm25_terms)},
     )
 
 
@@ -112,7 +115,7 @@ def search_out(result: SearchResult) -> SearchOut:
         query=result.query,
         mode=result.mode,
         index_version=result.index_version,
-        hits=[hit_out(passage) for passage in result.passages],
+        hits=[hit_out(passage, result.bm25_terms.get(passage.chunk.id)) for passage in result.passages],
         timings_ms=dict(result.timings_ms),
     )
 

@@ -28,7 +28,10 @@ HomeOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 CollectionOption = Annotated[str, typer.Option("--collection", "-c", help="The collection.")]
 
-console = Console(highlight=False)
+FILE_WIDTH = 160
+"""Columns where the output is no terminal: wide enough that tables are not cut."""
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
 errors = Console(stderr=True, highlight=False)
 
 _root: dict[str, Path] = {}

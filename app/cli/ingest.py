@@ -127,19 +127,24 @@ def _accept(
     submitted: dict[int, str] = {}
     for start in range(0, len(files), FILES_A_TRANSACTION):
         part = files[start : start + FILES_A_TRANSACTION]
-        kept = [(path, source, _keep(services, path, source, report)) for path, source in part]
-        with services.write() as session:
-            for path, source, stored in kept:
-                if stored is None:
-                    continue
-                submission = intake.Submission(
-                    filename=path.name, collection=collection, source=source, title=title, metadata=metadata
-                )
-                accepted = intake.accept(services, session, submission, stored)
-                if accepted.job is None:
-                    report.unchanged.append(source)
-                else:
-                    submitted[accepted.document.id] = source
+        with services.store.adding():
+            kept = [(path, source, _keep(services, path, source, report)) for path, source in part]
+            with services.write() as session:
+                for path, source, stored in kept:
+                    if stored is None:
+                        continue
+                    submission = intake.Submission(
+                        filename=path.name,
+                        collection=collection,
+                        source=source,
+                        title=title,
+                        metadata=metadata,
+                    )
+                    accepted = intake.accept(services, session, submission, stored)
+                    if accepted.job is None:
+                        report.unchanged.append(source)
+                    else:
+                        submitted[accepted.document.id] = source
         say("accept", start + len(part), len(files))
     return submitted
 

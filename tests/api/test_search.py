@@ -39,6 +39,15 @@ def test_a_filter_is_never_ignored(filled: Service, mode: str) -> None:
     assert "leases.md" not in filled.sources("lease", mode=mode, filters={"first": {"$ne": "l"}})
 
 
+def test_the_terms_of_an_explained_hit_add_up_to_its_score(filled: Service) -> None:
+    body = {"query": "the lease of a job", "explain": True, "mode": "hybrid"}
+    hits = filled.client.post("/v1/search", json=body).json()["hits"]
+    for hit in hits:
+        terms = hit["explanation"]["bm25_terms"]
+        assert sum(terms.values()) == pytest.approx(hit["scores"]["bm25"], rel=1e-5)
+    assert {"leas", "job"} <= set(hits[0]["explanation"]["bm25_terms"])
+
+
 def test_five_hits_are_the_first_of_ten(filled: Service) -> None:
     ten = filled.sources("the", top_k=10)
     assert filled.sources("the", top_k=2) == ten[:2]
