@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from app.errors import NotFound
+
+_ID = re.compile(r"[0-9A-Fa-f]{16}")  # stricter than `int`, which takes signs, spaces and underscores too
 
 
 def format_id(number: int) -> str:
@@ -19,11 +23,6 @@ def parse_id(text: str, what: str) -> int:
     >>> parse_id("00000000000000ff", "document")
     255
     """
-    if len(text) == 16:
-        try:
-            number = int(text, 16)
-        except ValueError:
-            number = -1
-        if 0 <= number < 2**63:
-            return number
+    if _ID.fullmatch(text) and (number := int(text, 16)) < 2**63:
+        return number
     raise NotFound(f"There is no {what} {text!r}: an id has 16 hexadecimal digits.", code=f"{what}_not_found")
