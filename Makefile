@@ -17,6 +17,8 @@ HOST ?= 127.0.0.1
 PORT ?= 8080
 # Folder or files that `make run` reads.
 DOCUMENTS ?= docs/manual
+# Data folder of `make run`.
+FOOTNOTE_HOME ?= data
 # Processes that run the tests.
 TEST_WORKERS ?= 2
 
@@ -37,10 +39,10 @@ help:  ## List the targets
 install: $(INSTALLED)  ## Make .venv with the command .venv/bin/footnote
 
 run: $(INSTALLED)  ## Ingest the manual, answer one question, then serve; Ctrl-C stops it
-	@exec $(BIN)/footnote quickstart $(DOCUMENTS) --serve --host $(HOST) --port $(PORT)
+	@exec $(BIN)/footnote quickstart $(DOCUMENTS) --serve --home $(FOOTNOTE_HOME) --host $(HOST) --port $(PORT)
 
 test: check  ## Every check, then the tests: what must pass before a change is merged
-	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --ignore tests/faults
 
 check: $(INSTALLED_TEST)  ## Static checks: lint, format, types, direction of imports
 	$(BIN)/ruff check .

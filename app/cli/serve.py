@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -34,9 +35,10 @@ PortOption = Annotated[
 ]
 
 RESTART_SECONDS = 1.0
+SHOWN = "What happens to a job when its worker is killed?"
 QUESTIONS = (
-    "What happens to a job when its worker is killed?",
     "How are the scores of BM25 and of the vectors combined?",
+    "When does Footnote abstain from answering?",
     "How do I go back to the index version that was served before?",
 )
 
@@ -160,7 +162,7 @@ def _stop_without(parent: int, worker: Worker) -> None:
 
 def quickstart_command(
     folder: Annotated[Path, typer.Argument(help="The documents to begin with.", exists=True)],
-    question: Annotated[str, typer.Option(help="The question to show.")] = QUESTIONS[0],
+    question: Annotated[str, typer.Option(help="The question to show.")] = SHOWN,
     serve_after: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve afterwards.")] = True,
     host: HostOption = None,
     port: PortOption = None,
@@ -184,34 +186,25 @@ def quickstart_command(
 
 
 def _print_invitation(settings: Settings, host: str, port: int) -> None:
-    command = shlex.quote(_command_path())
+    command, home = shlex.quote(_command_path()), shlex.quote(_short(settings.home))
     url = f"http://{host}:{port}"
-    console.print(
+    body = json.dumps({"query": QUESTIONS[2]})
+    lines = (
         f"\nFootnote is at {url} (Ctrl-C ends it). Three questions to try, in another terminal:\n",
-        markup=False,
-    )
-    console.print(
-        f"  {command} ask {shlex.quote(QUESTIONS[0])} --home {shlex.quote(str(settings.home))}",
-        markup=False,
-        soft_wrap=True,
-    )
-    console.print(
-        f"  {command} ask {shlex.quote(QUESTIONS[1])} --home {shlex.quote(str(settings.home))}",
-        markup=False,
-        soft_wrap=True,
-    )
-    body = f'{{"query": "{QUESTIONS[2]}"}}'
-    console.print(
+        f"  {command} ask {shlex.quote(QUESTIONS[0])} --home {home}",
+        f"  {command} ask {shlex.quote(QUESTIONS[1])} --home {home}",
         f"  curl -s {url}/v1/answer -H 'Content-Type: application/json' -d {shlex.quote(body)}\n",
-        markup=False,
-        soft_wrap=True,
     )
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _command_path() -> str:
     """How the user called us, as short as it can be."""
-    called = Path(sys.argv[0])
-    try:
-        return str(called.absolute().relative_to(Path.cwd()))
-    except ValueError:
-        return "footnote"
+    called = Path(sys.argv[0]).absolute()
+    return _short(called) if called.is_relative_to(Path.cwd()) else "footnote"
+
+
+def _short(path: Path) -> str:
+    """The path from where the user is, if it is below."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

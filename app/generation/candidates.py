@@ -13,6 +13,8 @@ from retrievers.types import Passage
 
 _WORD = re.compile(r"\w+")
 _WIDE = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af]")
+_FENCE = re.compile(r"^(```|~~~).*?(?:^\1|\Z)", re.MULTILINE | re.DOTALL)
+_ITEM = re.compile(r"[-*+•‣◦–]\s|\(?\d{1,3}[.)]\s")
 _ENDED = re.compile(r"[.!?。！？…:;][\"'”’»)\]]*\Z")
 
 
@@ -52,7 +54,14 @@ def candidates(passages: Sequence[Passage]) -> list[Candidate]:
 def _of_passage(passage: Passage, place: int) -> list[Candidate]:
     text, shift = passage.chunk.text, passage.chunk.start
     spans = split_sentences(text)
-    whole = [(start, end) for start, end in spans if is_sentence(text[start:end])]
+    fenced = [match.span() for match in _FENCE.finditer(text)]
+    whole = [
+        (start, end)
+        for start, end in spans
+        if is_sentence(text[start:end])
+        and not _stands_alone(text, start, end)
+        and not any(first <= start < last for first, last in fenced)
+    ]
     return [
         Candidate(
             passage=passage,
@@ -66,13 +75,26 @@ def _of_passage(passage: Passage, place: int) -> list[Candidate]:
     ]
 
 
+def _stands_alone(text: str, start: int, end: int) -> bool:
+    """Whether a span without a full stop is a paragraph of its own, as headings are; list items are not."""
+    before, after = text[:start], text[end:]
+    return (
+        _ENDED.search(text, start, end) is None
+        and _ITEM.match(text, start) is None
+        and (not before.strip() or before.endswith("\n"))
+        and (not after.strip() or after.startswith("\n"))
+    )
+
+
 def is_sentence(text: str) -> bool:
     """Whether a span reads as a sentence and not as a heading or a fragment.
 
     >>> is_sentence("It rained."), is_sentence("Chapter 2"), is_sentence("Water boils at 100 degrees")
     (True, False, True)
+    >>> is_sentence("| year | profit in thousands of pounds |")
+    False
     """
-    if text.startswith("#"):
+    if text.startswith(("#", "|")) or " | " in text:
         return False
     n_words = len(_WORD.findall(text)) + len(_WIDE.findall(text))
     return n_words >= 5 or (n_words >= 2 and _ENDED.search(text) is not None)
