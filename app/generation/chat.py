@@ -42,7 +42,7 @@ class ChatSettings:
     timeout_seconds: float = 60.0
     connect_seconds: float = 5.0
     max_attempts: int = 3
-    backoff_seconds: float = 0.5
+    backoff_seconds: float = 0.25
     temperature: float = 0.0
     max_tokens: int = 800
 

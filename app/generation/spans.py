@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.generation.candidates import Candidate, candidates
+from app.generation.verification import figures
 from app.generation.words import stems
 from indexing.encoding.base import Encoder
 from indexing.types import Floats
@@ -33,8 +34,8 @@ class SpanFinder:
         sentences = candidates([passage])
         if not sentences:
             return passage.chunk.start, passage.chunk.end
-        words = set(stems(claim))
-        found = [words & set(stems(sentence.text)) for sentence in sentences]
+        words = _words(claim)
+        found = [words & _words(sentence.text) for sentence in sentences]
         shares = np.array([len(some) / max(len(words), 1) for some in found], dtype=np.float32)
         best = self._best(claim, sentences, shares)
         first = last = best
@@ -52,3 +53,8 @@ class SpanFinder:
         vectors = self._encoder.encode_documents([claim, *(sentences[at].text for at in compared)]).vectors
         likeness = shares[compared] + vectors[1:] @ vectors[0]
         return int(compared[int(likeness.argmax())])
+
+
+def _words(text: str) -> set[str]:
+    """Stems, and figures once more: a claim with a figure rests on the sentence that has it."""
+    return {*stems(text), *(f"figure {figure}" for figure in figures(text))}

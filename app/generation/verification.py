@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.answer import Verdict
-from app.generation.words import stems
+from app.generation.words import plain_figures, stems
 from indexing.encoding.base import Encoder
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -52,7 +52,7 @@ class OverlapVerifier:
         if _SPACE.sub(" ", claim).strip().casefold() in source.casefold():
             return Support(score=1.0, verdict="supported")
         score = 0.6 * word_coverage(claim, source) + 0.4 * self._likeness(claim, source)
-        if not set(_NUMBER.findall(claim)) <= set(_NUMBER.findall(source)):
+        if not figures(claim) <= figures(source):
             score *= _MISSING_NUMBER
         if not all(name.casefold() in source.casefold() for name in _NAME.findall(claim)):
             score *= _MISSING_NAME
@@ -73,6 +73,15 @@ def word_coverage(claim: str, source: str) -> float:
     """
     words = set(stems(claim))
     return len(words & set(stems(source))) / len(words) if words else 1.0
+
+
+def figures(text: str) -> set[str]:
+    """The numbers of a text, as written in figures.
+
+    >>> sorted(figures("1,200 of 3.5"))
+    ['1200', '3.5']
+    """
+    return set(_NUMBER.findall(plain_figures(text)))
 
 
 def verdict_of(score: float) -> Verdict:

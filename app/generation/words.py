@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -17,6 +18,7 @@ what which who whom whose when where why how many much did do does doing done ha
 should shall may might must been being were am me my i you your we our us he she his her him its from than
 also any some about please tell explain describe
 """
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 @lru_cache(maxsize=1)
@@ -35,7 +37,16 @@ def stems(text: str) -> list[str]:
     >>> stems("Who were the Norman dukes?")
     ['norman', 'duke']
     """
-    return [stem for stem in _analyzer().analyze(text) if stem not in _empty_stems()]
+    return [stem for stem in _analyzer().analyze(plain_figures(text)) if stem not in _empty_stems()]
+
+
+def plain_figures(text: str) -> str:
+    """The text with its figures written without separators of thousands.
+
+    >>> plain_figures("1,234,567 of 12,5")
+    '1234567 of 12,5'
+    """
+    return _THOUSANDS.sub("", text)
 
 
 def inverse_frequencies(word_sets: Sequence[Iterable[str]]) -> dict[str, float]:

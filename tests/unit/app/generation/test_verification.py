@@ -36,6 +36,11 @@ def test_other_numbers_and_names_lower_the_score(verifier: OverlapVerifier) -> N
     assert number.verdict != "supported"
 
 
+def test_figures_may_be_written_in_two_ways(verifier: OverlapVerifier) -> None:
+    claim = "The Nile is 6,650 kilometres long."
+    assert verifier.verify(claim, [QUOTE]).verdict == "supported"
+
+
 def test_another_matter_is_not_supported(verifier: OverlapVerifier) -> None:
     assert verifier.verify("Bread is baked at night.", [QUOTE]).verdict == "unsupported"
 
@@ -49,6 +54,11 @@ def test_several_quotes_carry_a_sentence_together(verifier: OverlapVerifier) -> 
 @pytest.mark.parametrize(("score", "verdict"), [(0.65, "supported"), (0.5, "partial"), (0.39, "unsupported")])
 def test_verdicts(score: float, verdict: str) -> None:
     assert verdict_of(score) == verdict
+
+
+def test_a_figure_finds_its_sentence() -> None:
+    first, last = SpanFinder(WordEncoder()).find("Nile: roughly 6,650 km in length", passage(NILE))
+    assert NILE[first:last] == "It is about 6650 kilometres long."
 
 
 def test_a_span_lies_inside_its_passage_whatever_the_claim() -> None:
