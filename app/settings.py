@@ -15,7 +15,7 @@ MEBIBYTE = 1024 * 1024
 
 
 class Area(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ServerSettings(Area):
@@ -53,6 +53,7 @@ class EncoderSettings(Area):
         "auto", description="`auto`, `cpu`, `cuda` or `cuda:bf16`, for sentence-transformers models"
     )
     n_threads: Annotated[int | None, Field(ge=1)] = Field(None, description="Threads; empty: all cores")
+    keep_tokens: bool = Field(False, description="Keep token vectors too (394 bytes a token)")
 
 
 class ChunkerSettings(Area):
@@ -141,7 +142,12 @@ class Settings(BaseSettings):
     """Every setting; `FOOTNOTE_SEARCH_ALPHA=0.7` sets `search.alpha`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FOOTNOTE_", env_nested_delimiter="_", env_nested_max_split=1, frozen=True, extra="forbid"
+        env_prefix="FOOTNOTE_",
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        env_ignore_empty=True,  # so that `${NAME:-}` in a compose file sets nothing
+        frozen=True,
+        extra="forbid",
     )
 
     home: Path = Field(Path("~/.local/share/footnote"), description="The data folder")
