@@ -30,8 +30,11 @@ def test_what_is_shown_is_read_back(number: int) -> None:
         "-" + "0" * 15,
         "0x" + "0" * 14,
         "../../etc/passwd",
-    ]
-    + ["+00000000000000f", "0000_0000_0000_f", " 00000000000000f", "٠" * 16],
+        "+00000000000000f",
+        "0000_0000_0000_f",
+        " 00000000000000f",
+        "٠" * 16,
+    ],
 )
 def test_anything_else_is_not_found_by_name(text: str) -> None:
     with pytest.raises(NotFound, match="16 hexadecimal digits") as error:

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,9 @@ def _logging_as_before() -> Iterator[None]:
         logging.getLogger(name).setLevel(kept)
 
 
-def line(message: str = "hello", *args: object, extra: dict | None = None, exc_info: object = None) -> dict:
+def line(
+    message: str = "hello", *args: object, extra: dict[str, Any] | None = None, exc_info: Any = None
+) -> dict[str, Any]:
     record = logging.getLogger("app.test").makeRecord(
         "app.test",
         logging.INFO,
@@ -36,11 +39,11 @@ def line(message: str = "hello", *args: object, extra: dict | None = None, exc_i
         message,
         args,
         exc_info,
-        extra=extra,  # type: ignore[arg-type]
+        extra=extra,
     )
     text = JsonFormatter().format(record)
     assert "\n" not in text
-    value: dict = json.loads(text)
+    value: dict[str, Any] = json.loads(text)
     return value
 
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-from app import intake
+from app import building, ingestion, intake
 from app.db import collections
+from app.db import jobs as queue
+from app.db.tables import JobRow
 from app.searching import SearchRequest, search
 from app.services import Services
+from indexing.loaders import LoaderPool
+from indexing.loaders.registry import load_file
+from indexing.types import LoadedText
 from retrievers.types import Mode
-from tests.service import work
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+WORKER = "test"
 
 PAGES = {
     "leases.md": "# Leases\n\nA job returns to the queue when its lease ends. The worker renews the lease.\n",
@@ -26,10 +37,43 @@ def submit(services: Services, source: str, text: str, **fields: object) -> inta
 
 
 def ingest(services: Services, texts: Mapping[str, str]) -> dict[str, int]:
-    """Makes texts searchable; gives the documents' ids by source."""
+    """Makes texts searchable, without the processes of a real worker; gives the documents' ids by source."""
     accepted = {source: submit(services, source, text) for source, text in texts.items()}
-    work(services)
+    with services.write() as session:
+        batch = queue.claim(session, WORKER, [intake.INGEST], limit=len(accepted))
+    ingestion.ingest(services, cast(LoaderPool, Loaders()), Board(), batch)
+    follow(services)
     return {source: item.document.id for source, item in accepted.items()}
+
+
+def follow(services: Services) -> None:
+    """Lets the served versions follow what changed, as an idle worker does."""
+    for version_id in building.lagging(services):
+        building.commit_pending(services, version_id)
+
+
+class Loaders:
+    """Reads files in this process."""
+
+    def load(self, path: Path, *, filename: str) -> LoadedText:
+        return load_file(path, filename=filename)
+
+
+class Board:
+    """Records what ended well; nothing is ever stopped."""
+
+    def progress(
+        self, jobs: Sequence[JobRow], note: str, done: int = 0, total: int | None = None
+    ) -> None: ...
+
+    def succeed(self, session: Session, jobs: Sequence[JobRow]) -> None:
+        queue.succeed_all(session, WORKER, [job.id for job in jobs])
+
+    def fail(self, session: Session, job: JobRow, code: str, detail: str, *, retry: bool) -> None:
+        raise AssertionError(f"{job.payload['source']}: {code}: {detail}")
+
+    def is_stopped(self, job: JobRow) -> bool:
+        return False
 
 
 def collection_id(services: Services, name: str = "default") -> int:
