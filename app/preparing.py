@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from indexing.chunking import Chunker
 
 from app.db import chunks, documents, vectors
 from app.db.chunks import ChunkVector
+from indexing import token_vectors
+from indexing.chunking import Chunker
 from indexing.encoding.base import Encoder, Progress
 from indexing.types import (
     Chunk,
@@ -93,7 +94,8 @@ def encode_missing(
 ) -> int:
     """Encodes those of the texts (by hash) that have no kept vector; gives how many that were."""
     with services.read() as session:
-        known = vectors.known(session, encoder.fingerprint, texts)
+        with_tokens = services.settings.encoder.keep_tokens
+        known = vectors.known(session, encoder.fingerprint, texts, with_tokens=with_tokens)
     missing = {key: text for key, text in texts.items() if key not in known}
     encode_texts(services, encoder, missing, progress)
     return len(missing)
@@ -103,14 +105,20 @@ def encode_texts(
     services: Services, encoder: Encoder, texts: Mapping[str, str], progress: Progress | None = None
 ) -> None:
     """Encodes texts by hash and keeps each part as soon as it is made, so that a kill costs one part."""
-    # Sorted by length, so that the encoder's own batches hold texts of like length across the parts.
-    items = sorted(texts.items(), key=lambda item: len(item[1]))
+    with_tokens = services.settings.encoder.keep_tokens
+    items = list(texts.items())
     for start in range(0, len(items), TEXTS_A_SAVE):
         part = items[start : start + TEXTS_A_SAVE]
-        made = encoder.encode_documents([text for _, text in part]).vectors.astype("<f2")
+        made = encoder.encode_documents([text for _, text in part], with_tokens=with_tokens)
+        tokens = made.tokens or [None] * len(part)
         rows = [
-            vectors.StoredVector(text_hash=key, vector=vector.tobytes())
-            for (key, _), vector in zip(part, made, strict=True)
+            vectors.StoredVector(
+                text_hash=key,
+                vector=vector.astype("<f2").tobytes(),
+                tokens=None if token is None else token_vectors.to_bytes(token),
+                n_tokens=None if token is None else len(token.vectors),
+            )
+            for (key, _), vector, token in zip(part, made.vectors, tokens, strict=True)
         ]
         with services.write() as session:
             vectors.save(session, encoder.fingerprint, encoder.dim, rows)

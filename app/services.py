@@ -20,7 +20,7 @@ from app.generation.base import Generator
 from app.generation.factory import extractive_generator, llm_generator
 from app.indexes import Indexes
 from app.places import Places
-from app.settings import ChunkerSettings, Settings
+from app.settings import ChunkerSettings, EncoderSettings, Settings
 from app.snapshots import SnapshotCache
 from app.store import FileStore
 from indexing.chunking import ChunkerSpec
@@ -77,11 +77,16 @@ class Services:
 
     def encoder_spec(self) -> EncoderSpec:
         """The encoder of new index versions."""
-        return EncoderSpec(**self.settings.encoder.model_dump())
+        return encoder_spec(self.settings.encoder)
 
     def chunker_spec(self) -> ChunkerSpec:
         """The chunker of new index versions: what is set, the rest as fits the encoder's window."""
         return fitting_chunker(self.settings.chunker, self.encoders.get(self.encoder_spec()).max_tokens)
+
+
+def encoder_spec(settings: EncoderSettings) -> EncoderSpec:
+    """The encoder that is set."""
+    return EncoderSpec(**settings.model_dump(exclude={"keep_tokens"}))
 
 
 def fitting_chunker(settings: ChunkerSettings, window: int) -> ChunkerSpec:

@@ -8,16 +8,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from sqlalchemy.exc import OperationalError
 
 from app import building
-from app.db import documents
+from app.cancelling import CANCELLED, CANCELLED_DETAIL, note_failure
 from app.db import jobs as queue
-from app.db.errors import DocumentNotFound, RevisionNotFound
 from app.db.jobs import RetryPolicy
 from app.db.tables import JobRow
 from app.ingestion import ingest
@@ -135,7 +133,8 @@ class Worker:
         if job.id not in self._stopped_jobs:
             return False
         with self.services.write() as session:
-            queue.cancelled(session, self.name, job.id)
+            if queue.cancelled(session, self.name, job.id):
+                note_failure(session, job, CANCELLED, CANCELLED_DETAIL)
         self._let_go(job)
         return True
 
@@ -226,12 +225,3 @@ class Worker:
                 continue
             with self._lock:
                 self._stopped_jobs |= stopped
-
-
-def note_failure(session: Session, job: JobRow, code: str, detail: str) -> None:
-    """A document whose job failed for good has failed too; one that is gone, or was overtaken, has not."""
-    if job.kind == INGEST and job.document_id is not None:
-        with suppress(DocumentNotFound, RevisionNotFound):
-            documents.set_error(
-                session, job.document_id, int(job.payload["revision"]), code=code, detail=detail
-            )

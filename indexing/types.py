@@ -111,7 +111,7 @@ class TokenVectors:
 class Encoding:
     """Vectors of a batch of texts, in the order of the texts.
 
-    `vectors` has shape (n_texts, dim), float32, each row of length 1. `tokens` is there when it was asked for.
+    `vectors` has shape (n_texts, dim), float32, each row of length 1. `tokens` is there when asked for.
     """
 
     vectors: Floats

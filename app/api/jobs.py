@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from app import cancelling
 from app.api.schemas import JobList, JobOut, JobStatus
 from app.api.views import job_out
 from app.db import jobs
@@ -46,14 +47,14 @@ def get_job(services: ServicesDep, job_id: str) -> JobOut:
 def cancel_job(services: ServicesDep, job_id: str) -> JobOut:
     """Cancels a waiting job at once; a running one stops at its next step."""
     with services.write() as session:
-        return job_out(jobs.cancel(session, job_id))
+        return job_out(cancelling.cancel(session, job_id))
 
 
 @router.post("/{job_id}/retry")
 def retry_job(services: ServicesDep, job_id: str) -> JobOut:
     """Puts a failed or cancelled job back in the queue."""
     with services.write() as session:
-        return job_out(jobs.retry(session, job_id))
+        return job_out(cancelling.retry(session, job_id))
 
 
 @router.get("/{job_id}/events")

@@ -11,8 +11,7 @@ from rich.table import Table
 from app.cli.context import HomeOption, JsonOption, console, errors, print_json, read_settings, reported
 from app.cli.progress import progress
 from app.encoders import EncoderPool
-from app.services import fitting_chunker
-from indexing.encoding.factory import EncoderSpec
+from app.services import encoder_spec, fitting_chunker
 
 METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10")
 MODES = ("bm25", "dense", "hybrid", "rrf", "rank_bm25")
@@ -49,7 +48,7 @@ def eval_command(
     settings = read_settings(home)
     results: list[EvaluationResult] = []
     with reported():
-        encoder = EncoderPool(settings.models_dir).get(EncoderSpec(**settings.encoder.model_dump()))
+        encoder = EncoderPool(settings.models_dir).get(encoder_spec(settings.encoder))
         for folder in folders:
             for name in modes:
                 with progress(errors, quiet=as_json) as say:

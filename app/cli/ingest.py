@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +32,8 @@ from app.store import StoredFile
 from app.worker import Worker
 
 FILES_A_TRANSACTION = 200
+FILES_AT_ONCE = 8
+"""A file is kept when the disk says so; waits side by side take the disk a twentieth of the time."""
 SKIPPED_FOLDERS = {".git", ".hg", ".svn", "__pycache__", "node_modules", ".venv"}
 
 
@@ -128,10 +131,12 @@ def _accept(
     for start in range(0, len(files), FILES_A_TRANSACTION):
         part = files[start : start + FILES_A_TRANSACTION]
         with services.store.adding():
-            kept = [(path, source, _keep(services, path, source, report)) for path, source in part]
+            with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
+                kept = list(threads.map(lambda item: _keep(services, *item), part))
             with services.write() as session:
-                for path, source, stored in kept:
-                    if stored is None:
+                for (path, source), stored in zip(part, kept, strict=True):
+                    if isinstance(stored, dict):
+                        report.failed.append(stored)
                         continue
                     submission = intake.Submission(
                         filename=path.name,
@@ -149,14 +154,14 @@ def _accept(
     return submitted
 
 
-def _keep(services: Services, path: Path, source: str, report: Report) -> StoredFile | None:
+def _keep(services: Services, path: Path, source: str) -> StoredFile | dict[str, str]:
+    """The kept file, or why there is none, as the report says it."""
     try:
         with path.open("rb") as stream:
             return intake.keep_file(services, stream)
     except (PayloadTooLarge, OSError) as error:
         code = error.code if isinstance(error, PayloadTooLarge) else "unreadable"
-        report.failed.append({"source": source, "code": code, "detail": str(error)})
-        return None
+        return {"source": source, "code": code, "detail": str(error)}
 
 
 def _work(services: Services, submitted: dict[int, str], say: Say) -> None:

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 from sqlalchemy.orm import Session
 
-from app import intake
+from app import cancelling, intake
 from app.api.schemas import Deleted
 from app.api.views import document_out, job_out
 from app.cli.context import CollectionOption, HomeOption, JsonOption, console, print_json, services_for
@@ -143,14 +143,14 @@ def show_job(job: JobArgument, home: HomeOption = None, as_json: JsonOption = Fa
 def retry_job(job: JobArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Put a failed or cancelled job back in the queue."""
     with services_for(home) as services, services.write() as session:
-        _print_job(jobs.retry(session, job), as_json)
+        _print_job(cancelling.retry(session, job), as_json)
 
 
 @jobs_app.command("cancel")
 def cancel_job(job: JobArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Cancel a waiting job at once; a running one stops at its next step."""
     with services_for(home) as services, services.write() as session:
-        _print_job(jobs.cancel(session, job), as_json)
+        _print_job(cancelling.cancel(session, job), as_json)
 
 
 def _print_job(row: JobRow, as_json: bool) -> None:

@@ -1,8 +1,8 @@
 """Documents: what is kept of a source, and how one content follows another.
 
 Read: `get` · `get_by_source` · `list_page` · `counts` · `ids_of_collection` · `get_revision` · `newest_text`
-· `without_chunks` · `content_hashes` · `unreferenced`. Accept: `upsert_pending` · `reopen` · `patch` ·
-`delete`. Ingest: `begin` · `save_text` · `publish` · `set_error`. The caller commits.
+· `without_chunks` · `content_hashes` · `unreferenced`. Accept: `upsert_pending` · `reopen` · `wait_again` ·
+`patch` · `delete`. Ingest: `begin` · `save_text` · `publish` · `set_error`. The caller commits.
 
 A document's `meta` is what filters see: the loader's metadata of the served revision, and over it the user's
 own. `attributes` mirrors it in the same transaction. `title` likewise is the user's, else the loader's.
@@ -236,6 +236,11 @@ def reopen(session: Session, document_id: int, *, now: datetime | None = None) -
     number = revisions.accept(session, document_id, document.content_hash, file, now)
     _update(session, document_id, status="pending", updated_at=now, **_NO_ERROR)
     return number
+
+
+def wait_again(session: Session, document_id: int, *, now: datetime | None = None) -> None:
+    """Put a document that failed back to pending, for a job that is tried again. Raises DocumentNotFound."""
+    _update(session, document_id, status="pending", updated_at=now or utc_now(), **_NO_ERROR)
 
 
 def patch(
