@@ -1,0 +1,342 @@
+"""The worker: what fails is tried again, what was cancelled is not served, what is held is given back."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from app import intake
+from app.db import documents, versions
+from app.db import jobs as queue
+from app.db.tables import DocumentRow, JobRow
+from app.db.types import utc_now
+from app.services import Services, open_services
+from app.settings import WorkerSettings
+from app.worker import BUILD, Worker
+from indexing.encoding.base import Progress
+from indexing.encoding.fake import WordEncoder
+from indexing.errors import EncoderError
+from indexing.types import Encoding
+from tests.service import settings_for
+from tests.unit.app.texts import PAGES, collection_id, ingest, sources, submit
+
+LEASE_SECONDS = 0.6
+
+
+class Hooked(WordEncoder):
+    """Calls `hook` before it encodes documents."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hook: Callable[[], None] = lambda: None
+
+    def encode_documents(
+        self, texts: Sequence[str], *, with_tokens: bool = False, progress: Progress | None = None
+    ) -> Encoding:
+        self.hook()
+        return super().encode_documents(texts, with_tokens=with_tokens, progress=progress)
+
+    def encode_queries(self, texts: Sequence[str], *, with_tokens: bool = False) -> Encoding:
+        return super().encode_documents(texts, with_tokens=with_tokens)
+
+
+@pytest.fixture
+def encoder() -> Hooked:
+    return Hooked()
+
+
+@pytest.fixture
+def open_with(home: Path, encoder: Hooked) -> Iterator[Callable[..., Services]]:
+    """Opens services with settings of the worker."""
+    with ExitStack() as stack:
+
+        def opened(**fields: float) -> Services:
+            worker = WorkerSettings(loaders=1, poll_seconds=0.02, **fields)
+            settings = settings_for(home, "", worker=worker)
+            return stack.enter_context(open_services(settings, load=lambda _spec, _dir: encoder))
+
+        yield opened
+
+
+@pytest.fixture
+def services(open_with: Callable[..., Services]) -> Services:
+    return open_with(lease_seconds=LEASE_SECONDS)
+
+
+def job_of(services: Services, accepted: intake.Accepted) -> JobRow:
+    assert accepted.job is not None
+    with services.read() as session:
+        return queue.get(session, accepted.job.id)
+
+
+def document_of(services: Services, accepted: intake.Accepted) -> DocumentRow:
+    with services.read() as session:
+        return documents.get(session, accepted.document.id)
+
+
+@contextmanager
+def working(worker: Worker) -> Iterator[threading.Thread]:
+    """The worker drains in a thread; at the end of the block it has ended."""
+    thread = threading.Thread(target=worker.drain)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        worker.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (EncoderError("the model is broken"), "encoder_error"),
+        (RuntimeError("out of memory"), "internal_error"),
+    ],
+    ids=["of a known kind", "unexpected"],
+)
+def test_a_batch_that_fails_is_tried_again_later(
+    services: Services, encoder: Hooked, error: Exception, code: str
+) -> None:
+    def fail() -> None:
+        raise error
+
+    accepted = [submit(services, source, text) for source, text in PAGES.items()]
+    encoder.hook = fail
+    Worker(services).drain()
+    for item in accepted:
+        job = job_of(services, item)
+        assert (job.status, job.attempts, job.error_code) == ("todo", 1, code)
+        assert str(error) in (job.error_detail or "")
+        assert job.run_after > utc_now() + timedelta(seconds=1), "not at once"
+        assert document_of(services, item).status in ("pending", "processing")
+    assert sources(services, "pot") == []
+    encoder.hook = lambda: None
+    hurry(services)
+    Worker(services).drain()
+    assert {job_of(services, item).status for item in accepted} == {"succeeded"}
+    assert sources(services, "pot") == ["tea.md", *[s for s in sources(services, "pot") if s != "tea.md"]]
+
+
+def hurry(services: Services) -> None:
+    """Lets the time pass that a job waits before it is tried again."""
+    with services.write() as session:
+        session.execute(update(JobRow).values(run_after=utc_now()))
+
+
+def test_when_the_attempts_are_used_up_the_document_has_failed(
+    open_with: Callable[..., Services], encoder: Hooked
+) -> None:
+    def fail() -> None:
+        raise EncoderError("the model is broken")
+
+    services = open_with(max_attempts=2)
+    accepted = submit(services, "tea.md", PAGES["tea.md"])
+    encoder.hook = fail
+    Worker(services).drain()
+    hurry(services)
+    Worker(services).drain()
+    job, document = job_of(services, accepted), document_of(services, accepted)
+    assert (job.status, job.attempts, job.error_code) == ("failed", 2, "encoder_error")
+    assert (document.status, document.error_code) == ("failed", "encoder_error")
+
+
+def test_a_job_cancelled_in_work_leaves_its_document_unserved_and_the_others_ready(
+    services: Services, encoder: Hooked
+) -> None:
+    tea, leases = (submit(services, source, PAGES[source]) for source in ("tea.md", "leases.md"))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        go_on.wait(30)
+
+    encoder.hook = wait
+    worker = Worker(services)
+    with working(worker) as thread:
+        assert begun.wait(30)
+        with services.write() as session:
+            queue.cancel(session, job_of(services, tea).id)
+        assert job_of(services, tea).status == "doing", "it is the worker who stops"
+        time.sleep(LEASE_SECONDS)  # more than a heartbeat: the worker learns of it
+        go_on.set()
+        thread.join(30)
+    assert job_of(services, tea).status == "cancelled"
+    assert job_of(services, leases).status == "succeeded"
+    assert "tea.md" not in sources(services, "warm the pot")
+    assert sources(services, "lease") == ["leases.md"]
+    assert document_of(services, tea).revision == 0
+    assert document_of(services, tea).status != "processing", "no one works on it"
+
+
+def test_the_lease_of_a_long_step_is_kept(services: Services, encoder: Hooked) -> None:
+    accepted = submit(services, "tea.md", PAGES["tea.md"])
+    encoder.hook = lambda: time.sleep(2.5 * LEASE_SECONDS)
+    other = Worker(services)
+    with working(Worker(services)):
+        for _ in range(10):
+            time.sleep(LEASE_SECONDS / 5)
+            assert not other.step() or job_of(services, accepted).status == "succeeded"
+    assert job_of(services, accepted).attempts == 1
+    other.close()
+
+
+def test_a_worker_that_lost_its_lease_neither_publishes_nor_fails(
+    services: Services, encoder: Hooked
+) -> None:
+    accepted = submit(services, "tea.md", PAGES["tea.md"])
+    slow = Worker(services, name="slow")
+
+    def lose() -> None:
+        encoder.hook = lambda: None
+        with services.write() as session:
+            queue.release_expired(session, now=utc_now() + timedelta(hours=1))
+        time.sleep(LEASE_SECONDS)  # more than a heartbeat: the worker learns of it
+        slow.stop()
+
+    encoder.hook = lose
+    slow.run()
+    job = job_of(services, accepted)
+    assert (job.status, job.worker) == ("todo", None)
+    assert sources(services, "pot") == []
+    hurry(services)
+    Worker(services, name="quick").drain()
+    assert job_of(services, accepted).status == "succeeded"
+    assert sources(services, "pot") == ["tea.md"]
+
+
+def test_draining_ends_when_nothing_is_due(services: Services) -> None:
+    Worker(services).drain()
+    steps: list[int] = []
+    submit(services, "tea.md", PAGES["tea.md"])
+    Worker(services).drain(on_step=lambda: steps.append(1))
+    assert len(steps) >= 2, "it is asked after each step, also after the last one"
+
+
+def test_draining_waits_until_it_is_told_that_it_may_end(services: Services) -> None:
+    asked: list[int] = []
+
+    def until() -> bool:
+        asked.append(1)
+        if len(asked) == 2:
+            submit(services, "tea.md", PAGES["tea.md"])
+        return len(asked) == 3
+
+    Worker(services).drain(until=until)
+    assert sources(services, "pot") == ["tea.md"]
+
+
+def test_a_stopped_worker_finishes_the_batch_in_hand(services: Services, encoder: Hooked) -> None:
+    accepted = submit(services, "tea.md", PAGES["tea.md"])
+    worker = Worker(services)
+    encoder.hook = worker.stop
+    worker.run()
+    assert job_of(services, accepted).status == "succeeded"
+
+
+def test_a_deleted_document_is_taken_out_of_the_index_by_an_idle_worker(services: Services) -> None:
+    ids = ingest(services, PAGES)
+    intake.delete(services, ids["tea.md"])
+    worker = Worker(services)
+    assert worker.step()
+    assert not worker.step()
+    worker.close()
+
+
+def test_a_document_deleted_in_work_is_not_served(services: Services, encoder: Hooked) -> None:
+    accepted = submit(services, "tea.md", PAGES["tea.md"])
+    submit(services, "leases.md", PAGES["leases.md"])
+
+    def delete_once() -> None:
+        encoder.hook = lambda: None
+        intake.delete(services, accepted.document.id)
+
+    encoder.hook = delete_once
+    Worker(services).drain()
+    assert sources(services, "pot") == sources(services, "lease") == ["leases.md"]
+    assert job_of(services, accepted).status in ("succeeded", "cancelled")
+    assert not services.store.path(accepted.document.content_hash).exists()
+
+
+def test_a_build_is_a_job(services: Services) -> None:
+    ingest(services, PAGES)
+    with services.write() as session:
+        job = queue.enqueue(session, BUILD, collection_id=collection_id(services)).job
+    Worker(services).drain()
+    with services.read() as session:
+        done = queue.get(session, job.id)
+        active = versions.active(session, collection_id(services))
+    assert done.status == "succeeded"
+    assert active is not None
+    assert done.result == {"index_version": active.id}
+    assert sources(services, "pot")[0] == "tea.md"
+
+
+def test_a_database_that_fails_for_a_while_is_waited_for(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    from app import building
+
+    worker, real, failures = Worker(services), building.lagging, iter(range(3))
+
+    def lagging(given: Services) -> list[str]:
+        if next(failures, None) is not None:
+            raise OperationalError("SELECT", {}, Exception("connection refused"))
+        worker.stop()
+        return real(given)
+
+    monkeypatch.setattr(building, "lagging", lagging)
+    worker.run()
+    assert next(failures, None) is None
+
+
+def test_a_worker_ended_by_a_signal_ends_well_and_gives_its_jobs_back(home: Path, services: Services) -> None:
+    accepted = [submit(services, f"{n}.md", f"Text number {n}.") for n in range(3)]
+    script = (
+        "import functools, sys, time\n"
+        "import app.cli, app.cli.serve as serve\n"
+        "from app.services import open_services\n"
+        "from indexing.encoding.fake import WordEncoder\n"
+        "class Slow(WordEncoder):\n"
+        "    def encode_documents(self, *args, **options):\n"
+        "        print('working', flush=True)\n"
+        "        time.sleep(0.5)\n"
+        "        return super().encode_documents(*args, **options)\n"
+        "serve.open_services = functools.partial(open_services, load=lambda *_: Slow())\n"
+        "sys.argv[0] = 'footnote'\n"
+        "app.cli.main()\n"
+    )
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "FOOTNOTE_WORKER_BATCH_DOCUMENTS": "1",
+        "FOOTNOTE_WORKER_LOADERS": "1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, "worker", "--home", str(home)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    process.stdout.close()
+    statuses = sorted(job_of(services, item).status for item in accepted)
+    assert statuses == ["succeeded", "todo", "todo"], "the batch in hand was finished, the others wait"
+    assert all(
+        job_of(services, item).worker is None for item in accepted if job_of(services, item).status == "todo"
+    )
