@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from app.db import collections, documents, jobs
+from app.db import batches, collections, documents, jobs
+from app.db.batches import NewDocument
 from app.db.tables import DocumentRow, JobRow
 from app.store import StoredFile
 
@@ -38,6 +39,14 @@ class Accepted:
     document: DocumentRow
     job: JobRow | None
     is_new: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A document that was taken in with others, and whether a job waits for it."""
+
+    document_id: int
+    waits: bool
 
 
 def submit(services: Services, submission: Submission, stream: BinaryIO) -> Accepted:
@@ -78,17 +87,82 @@ def accept(services: Services, session: Session, submission: Submission, stored:
     return Accepted(document=upserted.document, job=job, is_new=upserted.is_new)
 
 
+def accept_all(
+    services: Services, session: Session, files: Sequence[tuple[Submission, StoredFile]]
+) -> list[Taken]:
+    """`accept` for many files, in the caller's transaction: new documents take a few statements together."""
+    owners = {name: collections.get_by_name(session, name) for name in {item.collection for item, _ in files}}
+    new: dict[str, dict[int, NewDocument]] = {name: {} for name in owners}
+    for submission, stored in files:
+        # Where two files have the same source, the second is a revision of the first.
+        new[submission.collection].setdefault(_id_of(submission), _new_document(submission, stored))
+    inserted: set[int] = set()
+    for name, found in new.items():
+        placed = batches.insert_new(session, owners[name], found)
+        _enqueue_first(services, session, owners[name].id, {k: d for k, d in found.items() if k in placed})
+        inserted |= placed
+    taken = []
+    for submission, stored in files:
+        document_id = _id_of(submission)
+        if document_id in inserted:
+            inserted.remove(document_id)
+            taken.append(Taken(document_id=document_id, waits=True))
+        else:
+            waits = accept(services, session, submission, stored).job is not None
+            taken.append(Taken(document_id=document_id, waits=waits))
+    return taken
+
+
+def _id_of(submission: Submission) -> int:
+    return documents.id_of(submission.collection, submission.source or submission.filename)
+
+
+def _new_document(submission: Submission, stored: StoredFile) -> NewDocument:
+    return NewDocument(
+        source=submission.source or submission.filename,
+        content_hash=stored.content_hash,
+        n_bytes=stored.n_bytes,
+        filename=submission.filename,
+        title=submission.title,
+        media_type=submission.media_type,
+        metadata=submission.metadata or {},
+    )
+
+
+def _enqueue_first(
+    services: Services, session: Session, collection_id: int, new: Mapping[int, NewDocument]
+) -> None:
+    first = [
+        jobs.NewJob(
+            collection_id=collection_id,
+            document_id=document_id,
+            payload=_payload(1, document.n_bytes, document.source),
+            dedup_key=_dedup_key(document_id, 1),
+        )
+        for document_id, document in new.items()
+    ]
+    jobs.enqueue_all(session, INGEST, first, max_attempts=services.settings.worker.max_attempts)
+
+
 def enqueue(services: Services, session: Session, document: DocumentRow, revision: int) -> JobRow:
     """The job that ingests a revision; the waiting one where there is one already."""
     return jobs.enqueue(
         session,
         INGEST,
-        payload={"revision": revision, "n_bytes": document.n_bytes, "source": document.source},
+        payload=_payload(revision, document.n_bytes, document.source),
         collection_id=document.collection_id,
         document_id=document.id,
-        dedup_key=f"{INGEST}:{document.id}:{revision}",
+        dedup_key=_dedup_key(document.id, revision),
         max_attempts=services.settings.worker.max_attempts,
     ).job
+
+
+def _payload(revision: int, n_bytes: int, source: str) -> dict[str, Any]:
+    return {"revision": revision, "n_bytes": n_bytes, "source": source}
+
+
+def _dedup_key(document_id: int, revision: int) -> str:
+    return f"{INGEST}:{document_id}:{revision}"
 
 
 def patch(

@@ -133,23 +133,23 @@ def _accept(
         with services.store.adding():
             with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
                 kept = list(threads.map(lambda item: _keep(services, *item), part))
+            stored: list[tuple[intake.Submission, StoredFile]] = []
+            for (path, source), file in zip(part, kept, strict=True):
+                if isinstance(file, dict):
+                    report.failed.append(file)
+                    continue
+                submission = intake.Submission(
+                    filename=path.name, collection=collection, source=source, title=title, metadata=metadata
+                )
+                stored.append((submission, file))
             with services.write() as session:
-                for (path, source), stored in zip(part, kept, strict=True):
-                    if isinstance(stored, dict):
-                        report.failed.append(stored)
-                        continue
-                    submission = intake.Submission(
-                        filename=path.name,
-                        collection=collection,
-                        source=source,
-                        title=title,
-                        metadata=metadata,
-                    )
-                    accepted = intake.accept(services, session, submission, stored)
-                    if accepted.job is None:
-                        report.unchanged.append(source)
-                    else:
-                        submitted[accepted.document.id] = source
+                taken = intake.accept_all(services, session, stored)
+        for (submission, _), document in zip(stored, taken, strict=True):
+            source = submission.source or submission.filename
+            if document.waits:
+                submitted[document.document_id] = source
+            else:
+                report.unchanged.append(source)
         say("accept", start + len(part), len(files))
     return submitted
 
@@ -225,7 +225,7 @@ def _files(paths: Sequence[Path], include: Sequence[str], exclude: Sequence[str]
                 path.match(pattern) for pattern in exclude
             )
             if matches:
-                found[path] = str(path.absolute())
+                found[path] = os.path.abspath(path)
     return list(found.items())
 
 

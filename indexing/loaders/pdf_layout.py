@@ -234,14 +234,17 @@ def _parts(group: list[Fragment], line: Fragment, pitch: float) -> bool:
     step = (last.bottom - line.bottom) / last.size
     if line.is_row:
         return not -0.3 < step < 2 * pitch
-    if abs(last.size - line.size) > 0.12 * max(last.size, line.size):
+    # A line that begins with a bullet has the bullet's size, so what goes on from it may differ more.
+    unlike = 0.25 if _goes_on(last, line) else 0.12
+    if abs(last.size - line.size) > unlike * max(last.size, line.size):
         return True
     if last.is_bold != line.is_bold and (group[0].is_bold == last.is_bold) and _starts_anew(last, line):
         return True
     if step < -0.3:  # further up: the next column
         return not _goes_on(last, line)
     if step > 1.3 * pitch:
-        return True
+        # Loosely set lines: a sentence that goes on in lower case is one paragraph all the same.
+        return not (step < 2.2 * pitch and _goes_on(last, line))
     is_indented = line.left > min(member.left for member in group) + 0.8 * line.size
     overlaps = line.left < last.right and last.left < line.right
     if is_indented and overlaps and len(group) > 1 and last.text.endswith(_SENTENCE_END):
