@@ -15,6 +15,7 @@ _WORD = re.compile(r"\w+")
 _WIDE = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af]")
 _FENCE = re.compile(r"^(```|~~~).*?(?:^\1|\Z)", re.MULTILINE | re.DOTALL)
 _ITEM = re.compile(r"[-*+•‣◦–]\s|\(?\d{1,3}[.)]\s")
+_FIELD = re.compile(r"^:?[A-Za-z][\w-]{0,30}:\s", re.MULTILINE)
 _ENDED = re.compile(r"[.!?。！？…:;][\"'”’»)\]]*\Z")
 
 
@@ -94,7 +95,7 @@ def is_sentence(text: str) -> bool:
     >>> is_sentence("| year | profit in thousands of pounds |")
     False
     """
-    if text.startswith(("#", "|")) or " | " in text:
+    if text.startswith(("#", "|")) or " | " in text or len(_FIELD.findall(text)) > 1:
         return False
     n_words = len(_WORD.findall(text)) + len(_WIDE.findall(text))
     return n_words >= 5 or (n_words >= 2 and _ENDED.search(text) is not None)

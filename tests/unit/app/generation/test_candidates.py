@@ -17,10 +17,11 @@ def quotable(text: str) -> list[str]:
     [
         "When the kettle boils over although it is watched",
         "| pot | leaves | minutes of drawing |",
+        "Title: Of tea and pots\nAuthor: A. Leaf\nStatus: Active and well",
         "# How to make a pot of tea",
         "```\ntea --pot large --leaves two spoons --minutes 4\n```",
     ],
-    ids=["heading", "table-row", "markdown-heading", "code"],
+    ids=["heading", "table-row", "fields", "markdown-heading", "code"],
 )
 def test_headings_table_rows_and_code_are_not_sentences(unquotable: str) -> None:
     text = f"{unquotable}\n\nWarm the pot with hot water first.\n"
