@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from app.db import batches, collections, documents, jobs
-from app.db.batches import NewDocument
+from app.db import arrivals, collections, documents, jobs
+from app.db.arrivals import NewDocument
 from app.db.tables import DocumentRow, JobRow
 from app.store import StoredFile
 
@@ -98,7 +98,7 @@ def accept_all(
         new[submission.collection].setdefault(_id_of(submission), _new_document(submission, stored))
     inserted: set[int] = set()
     for name, found in new.items():
-        placed = batches.insert_new(session, owners[name], found)
+        placed = arrivals.insert_new(session, owners[name], found)
         _enqueue_first(services, session, owners[name].id, {k: d for k, d in found.items() if k in placed})
         inserted |= placed
     taken = []
