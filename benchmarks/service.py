@@ -105,9 +105,9 @@ def fill(services: Services, n_chunks: int, n_queries: int) -> Collection:
     vector_parts: list[Floats] = []
     sources = iter(range(10**9))
     while len(made) < n_chunks:
-        cut: dict[int, LoadedRevision] = {}
         with services.write() as session:
             collection = collections.get_by_name(session, COLLECTION)
+            texts: dict[int, str] = {}
             for number in islice(sources, DOCUMENTS_A_SAVE):
                 text = "\n\n".join(words.text() for _ in range(CHUNKS_PER_DOCUMENT))
                 upserted = documents.upsert_pending(
@@ -117,25 +117,26 @@ def fill(services: Services, n_chunks: int, n_queries: int) -> Collection:
                     content_hash=text_hash(text),
                     n_bytes=len(text),
                 )
-                loaded = LoadedText(text=text)
-                key = upserted.document.id
-                cut[key] = LoadedRevision(
-                    document_id=key,
-                    number=1,
-                    text=loaded,
+                texts[upserted.document.id] = text
+            cut = [
+                LoadedRevision(
+                    file=file,
+                    text=(loaded := LoadedText(text=texts[key])),
                     chunks=chunks_of(key, loaded, None, chunker),
                 )
-            new = [chunk for item in cut.values() for chunk in item.chunks]
+                for key, file in batches.begin(session, dict.fromkeys(texts, 1)).items()
+            ]
+            new = [chunk for item in cut for chunk in item.chunks]
             near = centres[words.random.integers(0, len(centres), len(new))]
             near = near + 0.03 * words.random.standard_normal(near.shape, dtype=np.float32)
             near /= np.linalg.norm(near, axis=1, keepdims=True)
-            batches.save(session, collection.id, list(cut.values()), chunker.spec.fingerprint)
             rows = [
                 vectors.StoredVector(text_hash=text_hash(chunk.contextual_text), vector=vector.tobytes())
                 for chunk, vector in zip(new, near.astype("<f2"), strict=True)
             ]
             vectors.save(session, encoder.fingerprint, encoder.dim, rows)
-            batches.publish(session, collection.id, dict.fromkeys(cut, 1), chunker.spec.fingerprint)
+            batches.save(session, collection.id, cut, chunker.spec.fingerprint)
+            batches.publish(session, collection.id, dict.fromkeys(texts, 1))
         made += new
         vector_parts.append(near)
     version = building.build(services, collection.id)
