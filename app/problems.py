@@ -67,7 +67,8 @@ class Problem:
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
             "code": self.code,
-            "detail": self.detail,
+            # A name that a client sent may hold a lone surrogate, which is no UTF-8.
+            "detail": self.detail.encode("utf-8", "backslashreplace").decode(),
             "request_id": request_id.get(),
         }
         return body | ({"errors": list(self.errors)} if self.errors else {})
