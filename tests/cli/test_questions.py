@@ -1,0 +1,90 @@
+"""`footnote search`, `footnote ask` and `footnote eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Footnote
+from tests.unit.retrievers_evaluation.collections import write_collection
+
+
+@pytest.mark.parametrize("mode", ["auto", "bm25", "dense", "hybrid", "rrf", "rank_bm25"])
+def test_each_mode_finds_the_page(library: Footnote, mode: str) -> None:
+    found = library.json("search", "when does the lease end", "--mode", mode)
+    assert found["mode"] == mode
+    assert found["hits"][0]["source"].endswith("leases.md")
+
+
+def test_hits_are_printed_with_where_they_are(library: Footnote) -> None:
+    done = library("search", "warm the pot", "-k", 1)
+    assert done.out.startswith("1. ")
+    assert "tea.txt, characters 0–" in done.out
+    assert "Warm the pot before the leaves go in. Green tea" in done.out
+    assert "2. " not in done.out
+
+
+def test_a_filter_chooses_the_documents(library: Footnote) -> None:
+    found = library.json("search", "lease", "--filter", '{"source": {"$like": "%fusion.md"}}')
+    assert {Path(hit["source"]).name for hit in found["hits"]} == {"fusion.md"}
+    assert library.json("search", "lease", "--filter", '{"kind": "book"}')["hits"] == []
+    assert library("search", "lease", "--filter", '{"kind": "book"}').out == "Nothing found.\n"
+
+
+def test_an_answer_is_printed_with_its_footnotes(library: Footnote) -> None:
+    question = "when does a job return to the queue"
+    done = library("ask", question)
+    answer = library.json("ask", question)
+    assert not answer["abstained"]
+    assert done.out.startswith(answer["answer"])
+    for citation in answer["citations"]:
+        assert f"[{citation['n']}]" in answer["answer"]
+        assert f"characters {citation['start']}–{citation['end']}" in done.out
+        assert f"“{citation['quote']}”" in done.out
+    assert "Confidence 0." in done.out or "Confidence 1." in done.out
+    assert done.err == ""
+
+
+def test_a_question_without_an_answer_is_refused_with_a_reason(library: Footnote, footnote: Footnote) -> None:
+    assert footnote("ask", "anything").out.startswith("No answer: No passage was found")
+    done = library("ask", "zebra migration statistics Antarctica")
+    answer = library.json("ask", "zebra migration statistics Antarctica")
+    assert (answer["abstained"], answer["answer"], answer["citations"]) == (True, "", [])
+    assert done.out.startswith("No answer: ")
+
+
+def test_an_answer_rests_on_as_many_passages_as_asked_for(library: Footnote) -> None:
+    assert len(library.json("ask", "the lease", "-k", 1)["hits"]) == 1
+    assert library.json("ask", "lease", "--filter", '{"kind": "book"}')["reason"] == "no_passages"
+
+
+def test_evaluation_of_a_folder(footnote: Footnote, tmp_path: Path) -> None:
+    folder = write_collection(tmp_path / "fruit")
+    results = footnote.json("eval", folder, "--mode", "bm25", "--mode", "hybrid")["results"]
+    assert [(item["dataset"], item["mode"]) for item in results] == [("fruit", "bm25"), ("fruit", "hybrid")]
+    for item in results:
+        assert set(item["metrics"]) >= {"ndcg@10", "recall@10", "recall@100", "mrr@10"}
+        assert all(0 <= value <= 1 for value in item["metrics"].values())
+        assert set(item["latency_ms"]) >= {"p50", "p95"}
+        assert item["n_queries"] == 3
+    assert results[0]["metrics"]["ndcg@10"] > 0.5
+    done = footnote("eval", folder, "--limit", 1)
+    assert "fruit" in done.out
+    assert (
+        f"{footnote.json('eval', folder, '--limit', 1)['results'][0]['metrics']['ndcg@10']:.4f}" in done.out
+    )
+
+
+def test_evaluation_in_all_modes_and_of_another_split(footnote: Footnote, tmp_path: Path) -> None:
+    folder = write_collection(
+        tmp_path / "fruit", splits={"dev": {"q1": {"d1": 1}}, "test": {"q2": {"d2": 1}}}
+    )
+    results = footnote.json("eval", folder, "--mode", "all", "--split", "dev", "--limit", 1)["results"]
+    assert [item["mode"] for item in results] == ["bm25", "dense", "hybrid", "rrf", "rank_bm25"]
+    assert {item["split"] for item in results} == {"dev"}
+
+
+def test_a_folder_that_is_no_collection_fails_by_name(footnote: Footnote, tmp_path: Path) -> None:
+    done = footnote("eval", tmp_path, code=1)
+    assert done.err.splitlines()[-1].startswith("error: ")
