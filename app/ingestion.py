@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from app import building
 from app.db import batches
-from app.db.batches import LoadedRevision
-from app.db.documents import RevisionFile
+from app.db.batches import LoadedRevision, RevisionFile
 from app.db.tables import JobRow
 from app.intake import remove_files
 from app.preparing import chunks_of, encode_missing
@@ -71,17 +70,21 @@ def ingest(services: Services, pool: LoaderPool, board: Board, batch: Sequence[J
         if job.collection_id is not None:
             by_collection[job.collection_id].append(job)
     for collection_id, jobs in by_collection.items():
+        # First of all: of a collection that was deleted no document begins.
+        begun = begin(services, board, jobs)
+        if not begun:
+            continue
         version = building.ensure_active(services, collection_id)
         recipe = building.recipe_of(services, version)
-        begun = begin(services, board, jobs)
         loaded = load(services, pool, board, begun)
         cut = [_cut(item, text, recipe.chunker) for item, text in loaded]
         texts = {text_hash(c.contextual_text): c.contextual_text for item in cut for c in item.chunks}
         working = [item.job for item in cut]
         encode_missing(services, recipe.encoder, texts, partial(board.progress, working, "encode"))
         saved = save(services, board, collection_id, cut, version.chunker_fingerprint)
-        building.commit_pending(services, version.id)
-        publish(services, board, collection_id, saved, version.chunker_fingerprint)
+        # Another version may have been activated since.
+        building.commit_pending(services, building.ensure_active(services, collection_id).id)
+        publish(services, board, collection_id, saved)
 
 
 def begin(services: Services, board: Board, jobs: Sequence[JobRow]) -> list[Begun]:
@@ -123,23 +126,21 @@ def _cut(item: Begun, text: LoadedText, chunker: Chunker) -> Cut:
 
 def save(services: Services, board: Board, collection_id: int, cut: Sequence[Cut], chunker: str) -> list[Cut]:
     """Writes texts and chunks. What was cancelled, deleted or overtaken meanwhile is left out."""
-    live = [item for item in cut if not board.is_stopped(item.job)]
-    loaded = [
-        LoadedRevision(
-            document_id=item.file.document_id, number=item.file.revision, text=item.text, chunks=item.chunks
-        )
-        for item in live
-    ]
+    live = {item.file.document_id: item for item in cut if not board.is_stopped(item.job)}
+    loaded = [LoadedRevision(file=item.file, text=item.text, chunks=item.chunks) for item in live.values()]
     with services.write() as session:
         saved = batches.save(session, collection_id, loaded, chunker)
-        board.succeed(session, [item.job for item in live if item.file.document_id not in saved])
-    return [item for item in live if item.file.document_id in saved]
+        for document_id, error in saved.refused.items():
+            board.fail(session, live[document_id].job, error.code, error.detail, retry=False)
+        over = live.keys() - saved.document_ids - saved.refused.keys()
+        board.succeed(session, [live[document_id].job for document_id in over])
+    return [item for item in live.values() if item.file.document_id in saved.document_ids]
 
 
-def publish(services: Services, board: Board, collection_id: int, saved: Sequence[Cut], chunker: str) -> None:
+def publish(services: Services, board: Board, collection_id: int, saved: Sequence[Cut]) -> None:
     """Serves the new revisions: their chunks are in the index, those of earlier ones go."""
     numbers = {item.file.document_id: item.file.revision for item in saved}
     with services.write() as session:
-        published = batches.publish(session, collection_id, numbers, chunker)
+        published = batches.publish(session, collection_id, numbers)
         board.succeed(session, [item.job for item in saved])
     remove_files(services, published.content_hashes)

@@ -1,8 +1,10 @@
 """The steps of ingestion for many documents of one collection at once: a few statements a step.
 
-`insert_new` takes documents in. `begin` · `save` · `publish`: each locks the collection first, then its
-documents in the order of their ids, as everything does that logs changes. What was deleted, or overtaken by newer
-content, is left out of the result, which is no error. The caller commits.
+`begin` · `save` · `publish`. What was deleted, or overtaken by newer content, is left out of the result,
+which is no error. Each step can run twice. The caller commits.
+
+Documents are locked in the order of their ids. `save` and `publish`, which log changes, lock the collection
+before them, as everything does that logs changes.
 """
 
 from __future__ import annotations
@@ -11,51 +13,58 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import Row, Table, bindparam, delete, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import delete, func, select, tuple_, update
+from sqlalchemy.orm import Session, defer
 
-from app.db import chunks, collections
+from app.db import chunks, collections, revisions, versions
 from app.db.attributes import set_attributes_of
-from app.db.dialects import in_batches, insert
-from app.db.documents import MAX_SOURCE_BYTES, RevisionFile
-from app.db.revisions import unreferenced
-from app.db.tables import ChunkRow, CollectionRow, DocumentRow, RevisionRow
-from app.db.texts import checked_text
+from app.db.dialects import in_batches
+from app.db.errors import MetadataError
+from app.db.metadata import flatten
+from app.db.tables import ChunkRow, DocumentRow, RevisionRow
 from app.db.types import utc_now
 from indexing.types import Chunk, LoadedText
 
-DOCUMENTS = cast(Table, DocumentRow.__table__)
-REVISIONS = cast(Table, RevisionRow.__table__)
+# What a step does not look at, and can be long.
+_LONG = (RevisionRow.text, RevisionRow.headings, RevisionRow.blocks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewDocument:
-    """A document as it comes in; its id follows from the collection and the source."""
+class RevisionFile:
+    """What a worker needs to load a revision; `title` is the user's own, None to take the loader's."""
 
-    source: str
+    document_id: int
+    revision: int
     content_hash: str
+    source: str
+    filename: str | None
+    media_type: str | None
     n_bytes: int
-    filename: str
-    title: str | None = None
-    media_type: str | None = None
-    metadata: Mapping[str, Any]
+    title: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedRevision:
-    """A revision's text, and the chunks that it was cut into."""
+    """The text of a revision's file, and the chunks that it was cut into."""
 
-    document_id: int
-    number: int
+    file: RevisionFile
     text: LoadedText
     chunks: Sequence[Chunk]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """The documents whose texts were kept, and those whose metadata no filter could find, with the reason."""
+
+    document_ids: frozenset[int]
+    refused: Mapping[int, MetadataError]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """The documents that were served anew, and the files that no document needs any more."""
+    """The documents that are served anew, and the files that no document needs any more."""
 
     document_ids: frozenset[int]
     content_hashes: tuple[str, ...]
@@ -63,75 +72,21 @@ class Published:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Step:
-    """A document with the revision a step is about, the one served now, and all that came before."""
+    """A document, the revision that a step is about, and the one that is served now."""
 
     document: DocumentRow
-    revision: Row[Any]
-    served: Row[Any] | None
-    earlier: tuple[Row[Any], ...]
+    revision: RevisionRow
+    served: RevisionRow | None
+    has_text: bool
     is_newest: bool
 
     @property
     def own_title(self) -> str | None:
-        """The title that the user gave; None where it is only what the served revision's loader said."""
-        loaded = self.served.title if self.served is not None else None
-        return None if self.served is not None and self.document.title == loaded else self.document.title
+        return revisions.own_title(self.document, self.served)
 
-    @property
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self, loaded: Mapping[str, Any]) -> dict[str, Any]:
         """What the loader says of this revision, and over it the user's own."""
-        loaded = self.served.metadata if self.served is not None else {}
-        own = {k: v for k, v in self.document.meta.items() if k not in loaded or loaded[k] != v}
-        return {**self.revision.metadata, **own}
-
-
-def insert_new(session: Session, collection: CollectionRow, new: Mapping[int, NewDocument]) -> frozenset[int]:
-    """Accepts documents (by id) that are not there yet, with their first revision; gives the ids of those.
-
-    One that is there is left as it is, for `documents.upsert_pending`. Raises InvalidText, MetadataError.
-    """
-    values = {key: _new_values(key, collection.id, item) for key, item in new.items()}
-    # Inserted in one order everywhere, so that two processes cannot wait for each other in a circle.
-    rows = dict(sorted(values.items()))
-    statement = insert(session, DOCUMENTS).on_conflict_do_nothing().returning(DOCUMENTS.c.id)
-    inserted: set[int] = set()
-    connection = session.connection()
-    for batch in in_batches(rows.values()):
-        inserted.update(connection.execute(statement, batch).scalars())
-    if inserted:
-        connection.execute(
-            insert(session, REVISIONS), [_first_revision(rows[key]) for key in rows if key in inserted]
-        )
-        set_attributes_of(session, {key: new[key].metadata for key in inserted})
-    return frozenset(inserted)
-
-
-def _new_values(key: int, collection_id: int, new: NewDocument) -> dict[str, Any]:
-    now = utc_now()  # one each, so that documents are listed in the order they came in
-    return {
-        "id": key,
-        "collection_id": collection_id,
-        "source": checked_text("source", new.source, max_bytes=MAX_SOURCE_BYTES),
-        "title": checked_text("title", new.title),
-        "status": "pending",
-        "content_hash": new.content_hash,
-        "metadata": dict(new.metadata),
-        "filename": checked_text("filename", new.filename),
-        "media_type": checked_text("media_type", new.media_type),
-        "n_bytes": new.n_bytes,
-        "n_chunks": 0,
-        "n_pages": 0,
-        "revision": 0,
-        "change_number": 0,
-        "created_at": now,
-        "updated_at": now,
-    }
-
-
-def _first_revision(document: Mapping[str, Any]) -> dict[str, Any]:
-    same = ("content_hash", "filename", "media_type", "n_bytes", "status", "created_at")
-    nothing: dict[str, Any] = {"metadata": {}, "pages": [], "headings": [], "blocks": []}
-    return {name: document[name] for name in same} | nothing | {"document_id": document["id"], "number": 1}
+        return {**loaded, **revisions.own_metadata(self.document, self.served)}
 
 
 def begin(
@@ -148,9 +103,10 @@ def begin(
     ]
     for batch in in_batches(step.document.id for step in steps):
         session.execute(
-            update(DOCUMENTS)
-            .where(DOCUMENTS.c.id.in_(batch))
+            update(DocumentRow)
+            .where(DocumentRow.id.in_(batch))
             .values(status="processing", error_code=None, error_detail=None, updated_at=now or utc_now())
+            .execution_options(synchronize_session=False)
         )
     return {
         step.document.id: RevisionFile(
@@ -170,171 +126,191 @@ def begin(
 def save(
     session: Session,
     collection_id: int,
-    loaded: Sequence[LoadedRevision],
+    loaded: Iterable[LoadedRevision],
     chunker: str,
     *,
     now: datetime | None = None,
-) -> frozenset[int]:
+) -> Saved:
     """Keeps texts and chunks, and logs the changes; gives the documents it was done for.
 
     The chunks of the revision that is served stay beside the new ones until `publish`.
     """
     collections.lock(session, collection_id)
-    steps = _steps(session, {item.document_id: item.number for item in loaded})
-    live = frozenset(step.document.id for step in steps)
-    items = [item for item in loaded if item.document_id in live]
-    collections.log_changes(session, collection_id, sorted(live), "upsert", now=now)
-    if items:
-        names = ("text", "title", "metadata", "pages", "headings", "blocks")
-        session.connection().execute(
-            update(REVISIONS)
-            .where(REVISIONS.c.document_id == bindparam("key"), REVISIONS.c.number == bindparam("revision"))
-            .values({name: bindparam(f"new_{name}") for name in names}),
-            [_text_of(item) for item in items],
-        )
-    for number in sorted({item.number for item in items}):
-        cut = [chunk for item in items if item.number == number for chunk in item.chunks]
+    by_id = {item.file.document_id: item for item in loaded}
+    kept: list[LoadedRevision] = []
+    refused: dict[int, MetadataError] = {}
+    for step in _steps(session, {key: item.file.revision for key, item in by_id.items()}):
+        item = by_id[step.document.id]
+        # A source that was deleted and came back counts its revisions from one again.
+        if step.revision.content_hash != item.file.content_hash:
+            continue
+        try:
+            flatten(step.metadata(item.text.metadata))
+        except MetadataError as error:
+            refused[step.document.id] = error
+        else:
+            kept.append(item)
+    numbers = {item.file.document_id: item.file.revision for item in kept}
+    if kept:
+        collections.log_changes(session, collection_id, list(numbers), "upsert", now=now)
+        session.execute(update(RevisionRow), [_text_values(item) for item in kept])
+        _remove_cut(session, numbers)
+    for number in sorted(set(numbers.values())):
+        cut = [chunk for item in kept if item.file.revision == number for chunk in item.chunks]
         chunks.insert(session, number, chunker, cut)
-    return live
+    return Saved(document_ids=frozenset(numbers), refused=refused)
 
 
 def publish(
-    session: Session,
-    collection_id: int,
-    numbers: Mapping[int, int],
-    chunker: str,
-    *,
-    now: datetime | None = None,
+    session: Session, collection_id: int, numbers: Mapping[int, int], *, now: datetime | None = None
 ) -> Published:
-    """Serves these revisions (number by document id) from now on; can be run twice.
+    """Serves these revisions (number by document id) from now on.
 
     Chunks and texts of earlier revisions go; where there were chunks, that is a change. A document is ready
-    unless newer content waits. `chunker` is that of the index served, under which `n_chunks` counts.
+    unless newer content waits. Left out is also what has no text: it was never saved.
     """
     now = now or utc_now()
     collections.lock(session, collection_id)
-    steps = _steps(session, numbers)
-    ids = [step.document.id for step in steps]
-    n_chunks, with_others = _count_chunks(session, numbers, ids, chunker)
-    collections.log_changes(session, collection_id, sorted(with_others), "upsert", now=now)
-    for key in sorted(with_others):
-        others = (ChunkRow.document_id == key, ChunkRow.revision != numbers[key])
-        session.execute(delete(ChunkRow).where(*others).execution_options(synchronize_session=False))
-    if steps:
-        _serve(session, steps, n_chunks, now)
-    freed = _supersede(session, steps)
-    return Published(document_ids=frozenset(ids), content_hashes=unreferenced(session, freed))
+    steps = [step for step in _steps(session, numbers) if step.has_text]
+    if not steps:
+        return Published(document_ids=frozenset(), content_hashes=())
+    numbers = {step.document.id: step.revision.number for step in steps}
+    changed = _remove_others(session, numbers)
+    if changed:
+        collections.log_changes(session, collection_id, sorted(changed), "upsert", now=now)
+    n_chunks = _n_chunks(session, collection_id, numbers)
+    shown = {step.document.id: step.metadata(step.revision.meta) for step in steps}
+    session.execute(
+        update(RevisionRow),
+        [
+            {"document_id": key, "number": number, "status": "ready", "ready_at": now}
+            for key, number in numbers.items()
+        ],
+    )
+    session.execute(
+        update(DocumentRow),
+        [
+            {
+                **_served_values(step, now),
+                "meta": shown[step.document.id],
+                "n_chunks": n_chunks.get(step.document.id, 0),
+            }
+            for step in steps
+        ],
+    )
+    set_attributes_of(session, shown)
+    return Published(document_ids=frozenset(numbers), content_hashes=revisions.supersede(session, numbers))
 
 
 def _steps(session: Session, numbers: Mapping[int, int]) -> list[_Step]:
-    """The documents that are there, locked, without those whose revision is behind the served one."""
-    documents: list[DocumentRow] = []
-    history: dict[int, list[Row[Any]]] = defaultdict(list)
-    for batch in in_batches(sorted(numbers)):
-        documents += session.scalars(
-            select(DocumentRow)
-            .where(DocumentRow.id.in_(batch))
-            .order_by(DocumentRow.id)
-            .with_for_update()
-            .execution_options(populate_existing=True)
-        )
-        columns = [column for column in REVISIONS.c if column.name not in ("text", "headings", "blocks")]
-        statement = select(*columns).where(REVISIONS.c.document_id.in_(batch)).order_by(REVISIONS.c.number)
-        for row in session.execute(statement):
-            history[row.document_id].append(row)
+    """The documents that are there, locked, by id; without those whose revision is gone or behind."""
+    return [step for batch in in_batches(sorted(numbers)) for step in _locked_steps(session, batch, numbers)]
+
+
+def _locked_steps(session: Session, batch: Sequence[int], numbers: Mapping[int, int]) -> list[_Step]:
+    documents = session.scalars(
+        select(DocumentRow)
+        .where(DocumentRow.id.in_(batch))
+        .order_by(DocumentRow.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).all()
+    # Only after the lock: what another transaction did before it is to be seen.
+    rows = session.execute(
+        select(RevisionRow, RevisionRow.text.is_not(None))
+        .join(DocumentRow, DocumentRow.id == RevisionRow.document_id)
+        .where(RevisionRow.document_id.in_(batch), RevisionRow.number >= DocumentRow.revision)
+        .options(*(defer(column, raiseload=True) for column in _LONG))
+        .execution_options(populate_existing=True)
+    ).all()
+    history: dict[int, dict[int, tuple[RevisionRow, bool]]] = defaultdict(dict)
+    for row, has_text in rows:
+        history[row.document_id][row.number] = (row, has_text)
     steps = []
     for document in documents:
-        number, rows = numbers[document.id], history[document.id]
-        revision = next((row for row in rows if row.number == number), None)
-        if revision is None or number < document.revision:
+        number, known = numbers[document.id], history[document.id]
+        if number not in known:
             continue
+        revision, has_text = known[number]
+        served, _ = known.get(document.revision, (None, False))
         steps.append(
             _Step(
                 document=document,
                 revision=revision,
-                served=next((row for row in rows if row.number == document.revision), None),
-                earlier=tuple(row for row in rows if row.number < number and row.status != "superseded"),
-                is_newest=rows[-1].number == number,
+                served=served,
+                has_text=has_text,
+                is_newest=number == max(known),
             )
         )
     return steps
 
 
-def _text_of(item: LoadedRevision) -> dict[str, Any]:
+def _text_values(item: LoadedRevision) -> dict[str, Any]:
     loaded = item.text
     return {
-        "key": item.document_id,
-        "revision": item.number,
-        "new_text": loaded.text,
-        "new_title": loaded.title,
-        "new_metadata": dict(loaded.metadata),
-        "new_pages": [asdict(page) for page in loaded.pages],
-        "new_headings": [asdict(heading) for heading in loaded.headings],
-        "new_blocks": [asdict(block) for block in loaded.blocks],
+        "document_id": item.file.document_id,
+        "number": item.file.revision,
+        "text": loaded.text,
+        "title": loaded.title,
+        "meta": dict(loaded.metadata),
+        "pages": [asdict(page) for page in loaded.pages],
+        "headings": [asdict(heading) for heading in loaded.headings],
+        "blocks": [asdict(block) for block in loaded.blocks],
     }
 
 
-def _count_chunks(
-    session: Session, numbers: Mapping[int, int], document_ids: Sequence[int], chunker: str
-) -> tuple[dict[int, int], set[int]]:
-    """How many chunks of its revision each document has, and which documents have chunks of another one."""
-    n_chunks: dict[int, int] = {}
-    with_others: set[int] = set()
-    group = (ChunkRow.document_id, ChunkRow.revision, ChunkRow.chunker)
-    for batch in in_batches(document_ids):
-        statement = select(*group, func.count()).where(ChunkRow.document_id.in_(batch)).group_by(*group)
-        for document_id, revision, cut_by, n in session.execute(statement):
-            if revision != numbers[document_id]:
-                with_others.add(document_id)
-            elif cut_by == chunker:
-                n_chunks[document_id] = n
-    return n_chunks, with_others
-
-
-def _serve(session: Session, steps: Sequence[_Step], n_chunks: Mapping[int, int], now: datetime) -> None:
-    connection = session.connection()
-    connection.execute(
-        update(REVISIONS)
-        .where(
-            REVISIONS.c.document_id == bindparam("key"), REVISIONS.c.number == bindparam("revision_number")
-        )
-        .values(status="ready", ready_at=now),
-        [{"key": step.document.id, "revision_number": step.revision.number} for step in steps],
-    )
-    names = ("revision", "title", "metadata", "n_chunks", "n_pages", "status", "error_code", "error_detail")
-    connection.execute(
-        update(DOCUMENTS)
-        .where(DOCUMENTS.c.id == bindparam("key"))
-        .values({name: bindparam(f"new_{name}") for name in names} | {"updated_at": now}),
-        [_served_values(step, n_chunks.get(step.document.id, 0)) for step in steps],
-    )
-    set_attributes_of(session, {step.document.id: step.metadata for step in steps})
-
-
-def _served_values(step: _Step, n_chunks: int) -> dict[str, Any]:
+def _served_values(step: _Step, now: datetime) -> dict[str, Any]:
     document = step.document
     return {
-        "key": document.id,
-        "new_revision": step.revision.number,
-        "new_title": step.own_title or step.revision.title,
-        "new_metadata": step.metadata,
-        "new_n_chunks": n_chunks,
-        "new_n_pages": len(step.revision.pages),
-        "new_status": "ready" if step.is_newest else document.status,
-        "new_error_code": None if step.is_newest else document.error_code,
-        "new_error_detail": None if step.is_newest else document.error_detail,
+        "id": document.id,
+        "revision": step.revision.number,
+        "title": step.own_title or step.revision.title,
+        "n_pages": len(step.revision.pages),
+        "status": "ready" if step.is_newest else document.status,
+        "error_code": None if step.is_newest else document.error_code,
+        "error_detail": None if step.is_newest else document.error_detail,
+        "updated_at": now,
     }
 
 
-def _supersede(session: Session, steps: Iterable[_Step]) -> list[str]:
-    """Ends the revisions before those served now: the rows stay as a record, without the text."""
-    freed = []
-    for step in steps:
-        if step.earlier:
-            freed += [row.content_hash for row in step.earlier]
-            session.execute(
-                update(REVISIONS)
-                .where(REVISIONS.c.document_id == step.document.id, REVISIONS.c.number < step.revision.number)
-                .values(status="superseded", text=None, pages=[], headings=[], blocks=[])
+def _remove_cut(session: Session, numbers: Mapping[int, int]) -> None:
+    """Removes what an earlier attempt cut from these revisions: maybe of another text or title."""
+    for batch in in_batches(numbers.items()):
+        session.execute(
+            delete(ChunkRow)
+            .where(tuple_(ChunkRow.document_id, ChunkRow.revision).in_(batch))
+            .execution_options(synchronize_session=False)
+        )
+
+
+def _remove_others(session: Session, numbers: Mapping[int, int]) -> set[int]:
+    """Removes the chunks of other revisions than these; gives the documents that had any."""
+    changed: set[int] = set()
+    for batch in in_batches(numbers.items()):
+        statement = (
+            delete(ChunkRow)
+            .where(
+                ChunkRow.document_id.in_([document_id for document_id, _ in batch]),
+                tuple_(ChunkRow.document_id, ChunkRow.revision).not_in(batch),
             )
-    return freed
+            .returning(ChunkRow.document_id)
+            .execution_options(synchronize_session=False)
+        )
+        changed.update(session.scalars(statement))
+    return changed
+
+
+def _n_chunks(session: Session, collection_id: int, document_ids: Iterable[int]) -> dict[int, int]:
+    """How many chunks the served index holds of each document; those without one are left out."""
+    found: dict[int, int] = {}
+    version = versions.active(session, collection_id)
+    if version is None:
+        return found
+    for batch in in_batches(document_ids):
+        statement = (
+            select(ChunkRow.document_id, func.count())
+            .where(ChunkRow.document_id.in_(batch), ChunkRow.chunker == version.chunker_fingerprint)
+            .group_by(ChunkRow.document_id)
+        )
+        found.update((document_id, n) for document_id, n in session.execute(statement))
+    return found

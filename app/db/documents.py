@@ -2,7 +2,8 @@
 
 Read: `get` · `get_by_source` · `list_page` · `counts` · `ids_of_collection` · `get_revision` · `newest_text`
 · `without_chunks` · `content_hashes` · `unreferenced`. Accept: `upsert_pending` · `reopen` · `wait_again` ·
-`patch` · `delete`. Ingest: `begin` · `save_text` · `publish` · `set_error`. The caller commits.
+`patch` · `delete`. A revision's end without success: `set_error`; the steps of its ingestion are in
+`app.db.batches`. The caller commits.
 
 A document's `meta` is what filters see: the loader's metadata of the served revision, and over it the user's
 own. `attributes` mirrors it in the same transaction. `title` likewise is the user's, else the loader's.
@@ -14,7 +15,7 @@ document.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, Literal
@@ -23,22 +24,15 @@ from sqlalchemy import ColumnElement, exists, func, select, tuple_, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.orm import Session
 
-from app.db import collections, revisions
+from app.db import chunks, collections, revisions
 from app.db.attributes import set_attributes
 from app.db.dialects import in_batches, insert
-from app.db.errors import DocumentNotFound, RevisionNotFound
+from app.db.errors import DocumentNotFound
 from app.db.metadata import flatten
 from app.db.paging import Page, read_cursor, write_cursor
 from app.db.revisions import content_hashes as content_hashes
 from app.db.revisions import unreferenced as unreferenced
-from app.db.tables import (
-    AttributeRow,
-    ChunkRow,
-    CollectionRow,
-    DocumentRow,
-    IndexVersionRow,
-    RevisionRow,
-)
+from app.db.tables import AttributeRow, ChunkRow, CollectionRow, DocumentRow, RevisionRow
 from app.db.texts import checked_text, storable
 from app.db.types import utc_now
 from indexing.types import Block, Heading, LoadedText, stable_id
@@ -68,20 +62,6 @@ class Upserted:
     document: DocumentRow
     revision: int | None
     is_new: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RevisionFile:
-    """What a worker needs to load a revision; `title` is the user's own, None to take the loader's."""
-
-    document_id: int
-    revision: int
-    content_hash: str
-    source: str
-    filename: str | None
-    media_type: str | None
-    n_bytes: int
-    title: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,7 +262,7 @@ def delete(session: Session, document_id: int, *, now: datetime | None = None) -
     change = collections.next_change(session, owner, document_id, "delete", now=now)
     row = _locked(session, document_id)
     session.expunge(row)
-    n_chunks = session.execute(_remove_chunks(document_id)).all()
+    n_chunks = chunks.delete(session, document_id)
     hashes = session.scalars(
         delete_from(RevisionRow)
         .where(RevisionRow.document_id == document_id)
@@ -292,100 +272,11 @@ def delete(session: Session, document_id: int, *, now: datetime | None = None) -
     session.execute(delete_from(AttributeRow).where(AttributeRow.document_id == document_id))
     session.execute(delete_from(DocumentRow).where(DocumentRow.id == document_id))
     return Deleted(
-        n_chunks=len(n_chunks),
+        n_chunks=n_chunks,
         n_revisions=len(hashes),
         change_number=change,
         content_hashes=unreferenced(session, hashes),
     )
-
-
-def begin(
-    session: Session, document_id: int, number: int, *, now: datetime | None = None
-) -> RevisionFile | None:
-    """Mark a revision as being worked on; None where it needs no work: it is served, or newer content waits.
-
-    Raises DocumentNotFound, RevisionNotFound.
-    """
-    document = _locked(session, document_id)
-    revision = get_revision(session, document_id, number)
-    if number <= document.revision or not _is_newest(session, document_id, number):
-        return None
-    _update(session, document_id, status="processing", updated_at=now or utc_now(), **_NO_ERROR)
-    return RevisionFile(
-        document_id=document_id,
-        revision=number,
-        content_hash=revision.content_hash,
-        source=document.source,
-        filename=revision.filename,
-        media_type=revision.media_type,
-        n_bytes=revision.n_bytes,
-        title=_own_title(document, _served(session, document)),
-    )
-
-
-def save_text(
-    session: Session, document_id: int, number: int, loaded: LoadedText, *, now: datetime | None = None
-) -> int:
-    """Keep a revision's canonical text, and give the number of the change.
-
-    Write its chunks with `chunks.insert` in the same transaction; those of the revision served so far stay
-    beside them until `publish`. Raises DocumentNotFound, MetadataError, and RevisionNotFound where a later
-    one is served.
-    """
-    flatten(loaded.metadata)
-    owner = get(session, document_id).collection_id
-    change = collections.next_change(session, owner, document_id, "upsert", now=now)
-    document = _locked(session, document_id)
-    _refuse_superseded(document, number)
-    revisions.change(
-        session,
-        document_id,
-        number,
-        text=loaded.text,
-        title=loaded.title,
-        meta=dict(loaded.metadata),
-        pages=[asdict(page) for page in loaded.pages],
-        headings=[asdict(heading) for heading in loaded.headings],
-        blocks=[asdict(block) for block in loaded.blocks],
-    )
-    return change
-
-
-def publish(
-    session: Session, document_id: int, number: int, *, now: datetime | None = None
-) -> tuple[str, ...]:
-    """Serve this revision from now on, and give the files that no document needs any more.
-
-    Chunks and texts of earlier revisions go; where there were chunks, that is a change. The document is ready
-    unless newer content waits. Can be run twice.
-    Raises DocumentNotFound, and RevisionNotFound where a later revision is served.
-    """
-    now = now or utc_now()
-    owner = get(session, document_id).collection_id
-    collections.lock(session, owner)
-    document = _locked(session, document_id)
-    _refuse_superseded(document, number)
-    revision = get_revision(session, document_id, number)
-    served = _served(session, document)
-    meta = {**revision.meta, **_own_meta(document, served)}
-    if session.execute(_remove_chunks(document_id, ChunkRow.revision != number)).all():
-        collections.next_change(session, owner, document_id, "upsert", now=now)
-    revisions.change(session, document_id, number, status="ready", ready_at=now)
-    freed = revisions.supersede(session, document_id, number)
-    newest = {"status": "ready", **_NO_ERROR} if _is_newest(session, document_id, number) else {}
-    _update(
-        session,
-        document_id,
-        revision=number,
-        title=_own_title(document, served) or revision.title,
-        meta=meta,
-        n_chunks=_n_chunks(session, document),
-        n_pages=len(revision.pages),
-        updated_at=now,
-        **newest,
-    )
-    set_attributes(session, document_id, meta)
-    return freed
 
 
 def set_error(
@@ -406,14 +297,17 @@ def set_error(
 
 
 def newest_text(session: Session, document_id: int) -> KeptText | None:
-    """The text that chunks are to be cut from: of the last revision that was loaded."""
-    document = session.get(DocumentRow, document_id, populate_existing=True)
+    """The text that chunks are to be cut from: of the last revision that was loaded.
+
+    The document stays locked until the commit, so that no chunk comes after its revision has gone.
+    """
+    document = session.get(DocumentRow, document_id, populate_existing=True, with_for_update=True)
     revision = revisions.newest_with_text(session, document_id)
     if document is None or revision is None or revision.text is None:
         return None
     return KeptText(
         revision=revision.number,
-        title=_own_title(document, _served(session, document)) or revision.title,
+        title=revisions.own_title(document, _served(session, document)) or revision.title,
         loaded=LoadedText(
             text=revision.text,
             title=revision.title,
@@ -498,47 +392,8 @@ def _is_newest(session: Session, document_id: int, number: int) -> bool:
     return last is not None and last.number == number
 
 
-def _refuse_superseded(document: DocumentRow, number: int) -> None:
-    if number < document.revision:
-        raise RevisionNotFound(f"revision {number} was superseded by {document.revision}")
-
-
 def _served(session: Session, document: DocumentRow) -> RevisionRow | None:
     return get_revision(session, document.id, document.revision) if document.revision else None
-
-
-def _own_title(document: DocumentRow, served: RevisionRow | None) -> str | None:
-    """The title that the user gave; None where it is only what the served revision's loader said."""
-    return None if served is not None and document.title == served.title else document.title
-
-
-def _own_meta(document: DocumentRow, served: RevisionRow | None) -> dict[str, Any]:
-    """The metadata that does not come from the served revision's loader."""
-    loaded = served.meta if served is not None else {}
-    return {
-        name: value for name, value in document.meta.items() if name not in loaded or loaded[name] != value
-    }
-
-
-def _n_chunks(session: Session, document: DocumentRow) -> int:
-    """How many chunks the served index holds of it."""
-    statement = (
-        select(func.count())
-        .select_from(ChunkRow)
-        .join(IndexVersionRow, IndexVersionRow.chunker_fingerprint == ChunkRow.chunker)
-        .join(CollectionRow, CollectionRow.active_version_id == IndexVersionRow.id)
-        .where(ChunkRow.document_id == document.id, CollectionRow.id == document.collection_id)
-    )
-    return session.scalars(statement).one()
-
-
-def _remove_chunks(document_id: int, *where: ColumnElement[bool]) -> Any:
-    return (
-        delete_from(ChunkRow)
-        .where(ChunkRow.document_id == document_id, *where)
-        .returning(ChunkRow.id)
-        .execution_options(synchronize_session=False)
-    )
 
 
 def _update(session: Session, document_id: int, **values: Any) -> None:

@@ -1,7 +1,8 @@
 """The contents that a document has had: rows of `revisions`, by document and number.
 
 `get` · `newest` · `newest_with_text` · `accept` · `change` · `supersede` · `unreferenced` · `content_hashes`
-· `forget_superseded`. What a document does with them is in `app.db.documents`. The caller commits.
+· `forget_superseded`. What a document has of its user, not of the revision served: `own_title` ·
+`own_metadata`. What becomes of a revision is in `app.db.documents` and `app.db.batches`. The caller commits.
 """
 
 from __future__ import annotations
@@ -81,22 +82,27 @@ def change(session: Session, document_id: int, number: int, **values: Any) -> No
         raise RevisionNotFound(f"the document has no revision {number}")
 
 
-def supersede(session: Session, document_id: int, before: int) -> tuple[str, ...]:
-    """End the revisions before a number, and give the files that no document needs any more.
+def supersede(session: Session, document_ids: Iterable[int]) -> tuple[str, ...]:
+    """End the revisions before those that are served, and give the files that no document needs any more.
 
     The rows stay as a record, without the text, which can be long.
     """
-    hashes = session.scalars(
-        update(RevisionRow)
-        .where(
-            RevisionRow.document_id == document_id,
-            RevisionRow.number < before,
-            RevisionRow.status != "superseded",
+    hashes: set[str] = set()
+    served = select(DocumentRow.revision).where(DocumentRow.id == RevisionRow.document_id).scalar_subquery()
+    for batch in in_batches(document_ids):
+        hashes.update(
+            session.scalars(
+                update(RevisionRow)
+                .where(
+                    RevisionRow.document_id.in_(batch),
+                    RevisionRow.number < served,
+                    RevisionRow.status != "superseded",
+                )
+                .values(status="superseded", text=None, pages=[], headings=[], blocks=[])
+                .returning(RevisionRow.content_hash)
+                .execution_options(synchronize_session=False)
+            )
         )
-        .values(status="superseded", text=None, pages=[], headings=[], blocks=[])
-        .returning(RevisionRow.content_hash)
-        .execution_options(synchronize_session=False)
-    ).all()
     return unreferenced(session, hashes)
 
 
@@ -130,6 +136,19 @@ def forget_superseded(session: Session, *, before: datetime) -> int:
         .execution_options(synchronize_session=False)
     )
     return len(session.execute(statement).all())
+
+
+def own_title(document: DocumentRow, served: RevisionRow | None) -> str | None:
+    """The title that the user gave; None where it is only what the served revision's loader said."""
+    return None if served is not None and document.title == served.title else document.title
+
+
+def own_metadata(document: DocumentRow, served: RevisionRow | None) -> dict[str, Any]:
+    """The metadata that does not come from the served revision's loader."""
+    loaded = served.meta if served is not None else {}
+    return {
+        name: value for name, value in document.meta.items() if name not in loaded or loaded[name] != value
+    }
 
 
 def _newest(document_id: int, *where: Any) -> Select[RevisionRow]:

@@ -29,6 +29,10 @@ def after(seconds):
     return NOW + timedelta(seconds=seconds)
 
 
+def same(job, other):
+    return all(getattr(job, column.key) == getattr(other, column.key) for column in JobRow.__table__.columns)
+
+
 @pytest.fixture
 def put(sessions):
     """Enqueue in a transaction of its own."""
@@ -319,6 +323,31 @@ class TestEnding:
         batch = take(limit=3)
         assert call(jobs.succeed_all, "w", [job.id for job in batch] + ["no"]) == {job.id for job in batch}
         assert {call(jobs.get, job.id).status for job in batch} == {"succeeded"}
+        assert call(jobs.succeed_all, "w", [job.id for job in batch]) == set()
+
+    def test_many_at_once_are_only_those_that_the_worker_holds(self, put, take, call):
+        ids = {name: put(now=after(-9 + n)).id for n, name in enumerate(("failed", "mine", "other", "todo"))}
+        take("w", limit=2)
+        take("w2")
+        call(jobs.fail, "w", ids["failed"], code="x", detail="x")
+        before = {name: call(jobs.get, ids[name]) for name in ("failed", "other", "todo")}
+        # More than one statement takes, and some twice.
+        asked = [*ids.values(), *ids.values(), *(f"{number:032d}" for number in range(600))]
+        assert call(jobs.succeed_all, "w", asked, now=after(5)) == {ids["mine"]}
+        mine = call(jobs.get, ids["mine"])
+        assert (mine.status, mine.worker, mine.finished_at) == ("succeeded", "w", after(5))
+        assert (mine.lease_expires_at, mine.error_code) == (None, None)
+        for name, job in before.items():
+            assert same(call(jobs.get, ids[name]), job), name
+
+    def test_success_at_once_clears_the_error_of_an_earlier_attempt(self, put, take, call):
+        job_id = put().id
+        take()
+        call(jobs.fail, "w", job_id, code="x", detail="x", retry=AT_ONCE, now=NOW)
+        take()
+        assert call(jobs.succeed_all, "w", [job_id]) == {job_id}
+        found = call(jobs.get, job_id)
+        assert (found.error_code, found.error_detail, found.attempts) == (None, None, 2)
 
     def test_a_retryable_failure_comes_back_later_and_later(self, put, take, call):
         put(max_attempts=3)
@@ -595,6 +624,13 @@ class QueueMachine(RuleBasedStateMachine):
             assert self.call(jobs.succeed, worker, job_id) == is_held
             if is_held:
                 self.model[job_id]["status"] = "succeeded"
+
+    @rule(worker=WORKERS)
+    def succeed_all(self, worker):
+        held = set(self.held(worker))
+        assert self.call(jobs.succeed_all, worker, list(self.model)) == held
+        for job_id in held:
+            self.model[job_id]["status"] = "succeeded"
 
     @rule(worker=WORKERS, retryable=st.booleans(), data=st.data())
     def fail(self, worker, retryable, data):

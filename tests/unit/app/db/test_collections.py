@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from app.db import collections
+from app.db import collections, documents
 from app.db.errors import CollectionExists, CollectionInUse, CollectionNotFound, InvalidText
 from indexing.types import stable_id
 
@@ -74,6 +74,28 @@ class TestChanges:
         with sessions.begin() as session:
             assert collections.next_change(session, collection_id, 8, "upsert") == 1
 
+    def test_of_several_documents_are_numbered_in_the_order_given(self, session):
+        collection = collections.create(session, "x")
+        ids = [
+            documents.upsert_pending(
+                session, collection=collection, source=source, content_hash="a" * 64, n_bytes=1
+            ).document.id
+            for source in "abc"
+        ]
+        assert collections.next_change(session, collection.id, ids[2], "upsert") == 1
+        assert collections.log_changes(session, collection.id, [ids[1], ids[0]], "upsert") == 3
+        rows = collections.changes_since(session, collection.id, 0)
+        assert [(row.number, row.document_id) for row in rows] == [(1, ids[2]), (2, ids[1]), (3, ids[0])]
+        assert [documents.get(session, key).change_number for key in ids] == [3, 2, 1]
+        assert collections.log_changes(session, collection.id, [], "upsert") == 3
+        assert len(collections.changes_since(session, collection.id, 0)) == 3
+
+    def test_of_more_documents_than_one_statement_takes(self, session):
+        collection_id = collections.create(session, "x").id
+        assert collections.log_changes(session, collection_id, range(2000), "delete") == 2000
+        rows = collections.changes_since(session, collection_id, 0)
+        assert [(row.number, row.document_id) for row in rows] == [(n + 1, n) for n in range(2000)]
+
     def test_of_no_collection(self, session):
         with pytest.raises(CollectionNotFound):
             collections.next_change(session, 12345, 7, "upsert")
@@ -85,16 +107,18 @@ class TestChanges:
         assert collections.forget_changes(session, collection_id, 3) == 3
         assert [row.number for row in collections.changes_since(session, collection_id, 0)] == [4, 5]
 
-    def test_are_gap_free_and_in_commit_order_under_concurrency(self, sessions, reading):
+    @pytest.mark.parametrize("n_documents", [1, 3])
+    def test_are_gap_free_and_in_commit_order_under_concurrency(self, sessions, reading, n_documents):
         """A reader that asks for what came after the last number it saw misses nothing."""
         with sessions.begin() as session:
             collection_id = collections.create(session, "x").id
         n_threads, n_each = 4, 15
 
-        def change(document_id):
+        def change(thread):
+            ids = [thread * n_documents + number for number in range(n_documents)]
             for turn in range(n_each):
                 with sessions() as session:
-                    collections.next_change(session, collection_id, document_id, "upsert")
+                    collections.log_changes(session, collection_id, ids, "upsert")
                     if turn % 5 == 4:
                         session.rollback()
                     else:
@@ -103,15 +127,24 @@ class TestChanges:
         threads = [threading.Thread(target=change, args=(number,)) for number in range(n_threads)]
         for thread in threads:
             thread.start()
-        seen: list[int] = []
+        seen: list[tuple[int, int]] = []
         while any(thread.is_alive() for thread in threads):
-            seen += self._after(reading, collection_id, seen[-1] if seen else 0)
+            seen += self._after(reading, collection_id, seen[-1][0] if seen else 0)
         for thread in threads:
             thread.join()
-        seen += self._after(reading, collection_id, seen[-1] if seen else 0)
-        assert seen == list(range(1, n_threads * (n_each - n_each // 5) + 1))
+        seen += self._after(reading, collection_id, seen[-1][0] if seen else 0)
+        n_commits = n_threads * (n_each - n_each // 5)
+        assert [number for number, _ in seen] == list(range(1, n_commits * n_documents + 1))
+        # The changes of one transaction stand together.
+        for start in range(0, len(seen), n_documents):
+            together = [document_id for _, document_id in seen[start : start + n_documents]]
+            assert together == list(range(together[0], together[0] + n_documents))
+            assert together[0] % n_documents == 0
 
     @staticmethod
     def _after(reading, collection_id, number):
         with reading() as session:
-            return [row.number for row in collections.changes_since(session, collection_id, number)]
+            return [
+                (row.number, row.document_id)
+                for row in collections.changes_since(session, collection_id, number)
+            ]
