@@ -117,7 +117,7 @@ def test_a_cancelled_file_is_taken_again_by_the_same_command(footnote: Footnote,
     assert footnote.json("ingest", pages / "leases.md")["ready"] == 1
 
 
-@pytest.mark.timeout(15)
+@pytest.mark.timeout(10)
 def test_a_job_that_another_cancels_is_not_waited_for(
     footnote: Footnote, pages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
