@@ -127,7 +127,7 @@ def enqueue(
     run_after: datetime | None = None,
     now: datetime | None = None,
 ) -> Enqueued:
-    """Put a job in the queue, or give the live one with the same dedup key.
+    """Put a job in the queue, or give the live one with the same dedup key, unless that one is to stop.
 
     A lower priority number goes first.
     """
@@ -149,6 +149,9 @@ def enqueue(
         job = session.scalars(statement).one_or_none()
         if job is not None:
             return Enqueued(job=job, is_new=True)
+        # A job that is to stop will not do the work, and gives up its key.
+        if _change(session, [JobRow.dedup_key == dedup_key, *_STOPPING], {"dedup_key": None}):
+            continue
         job = session.scalars(
             _fresh(select(JobRow).where(JobRow.dedup_key == dedup_key, JobRow.status.in_(LIVE)))
         ).one_or_none()
@@ -605,6 +608,8 @@ def _over(now: datetime) -> dict[str, Any]:
 def _unheld() -> dict[str, Any]:
     return {"worker": None, "heartbeat_at": None, "lease_expires_at": None}
 
+
+_STOPPING = (JobRow.status == "doing", JobRow.cancel_requested)
 
 _AFRESH: Mapping[str, Any] = {
     "status": "todo",

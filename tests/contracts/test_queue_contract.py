@@ -83,6 +83,18 @@ class TestEnqueue:
         call(jobs.succeed, "w", first.id)
         assert put(dedup_key="k").id != first.id
 
+    def test_a_job_that_is_to_stop_gives_up_its_key(self, put, take, call):
+        """A source that was deleted and came back while its old content was in work is ingested."""
+        first = put(dedup_key="k", document_id=7).id
+        take()
+        call(jobs.cancel, first)
+        second = put(dedup_key="k", document_id=7).id
+        assert second != first
+        assert put(dedup_key="k", document_id=7).id == second
+        assert take("w2") == [], "not before the first has stopped"
+        call(jobs.cancelled, "w", first)
+        assert [job.id for job in take("w2")] == [second]
+
     def test_jobs_without_a_key_are_all_kept(self, put):
         assert put().id != put().id
 
@@ -576,12 +588,17 @@ class QueueMachine(RuleBasedStateMachine):
             run_after=self.now + timedelta(seconds=delay),
         )
         twins = [
-            i for i, job in self.model.items() if key and job["key"] == key and job["status"] in jobs.LIVE
+            i
+            for i, job in self.model.items()
+            if key and job["key"] == key and job["status"] in jobs.LIVE and not job["asked"]
         ]
         assert made.is_new == (not twins)
         if twins:
             assert made.job.id == twins[0]
             return
+        for job in self.model.values():
+            if key and job["key"] == key and job["status"] == "doing":
+                job["key"] = None
         self.model[made.job.id] = {
             "kind": kind, "document": document, "key": key, "status": "todo", "worker": None, "attempts": 0,
             "order": (priority, self.now, made.job.id), "run_after": self.now + timedelta(seconds=delay),
