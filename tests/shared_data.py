@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def shared_data_dir() -> Path | None:
-    """The folder of development collections: FOOTNOTE_SHARED_DATA, else `../shared/data` beside the checkout."""
+    """The folder of development collections: FOOTNOTE_SHARED_DATA, else `../shared/data`."""
     named = os.environ.get("FOOTNOTE_SHARED_DATA")
     folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
     return folder if folder.is_dir() else None

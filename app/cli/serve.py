@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -76,10 +76,11 @@ def serve(services: Services, host: str, port: int, *, worker: bool) -> None:
             timeout_graceful_shutdown=services.settings.server.shutdown_seconds,
         )
     )
-    if not worker:
-        server.run()
-        return
-    with _worker_beside(services.settings):
+    # When it has shut down in good order, the server raises the signal that ended it once more. This is the
+    # end of the command and no failure, so nobody else is to act on it.
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: None)
+    with _worker_beside(services.settings) if worker else nullcontext():
         server.run()
 
 

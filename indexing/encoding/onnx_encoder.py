@@ -15,8 +15,12 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from tokenizers import Tokenizer
+
+# Read when the library is imported: without it, the library notes a device id and may send usage home.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
 
 from indexing.encoding.base import Progress
 from indexing.encoding.characters import without_surrogates

@@ -91,10 +91,12 @@ def test_a_killed_worker_leaves_what_an_undisturbed_one_would(database_url: str,
     chosen = random.Random(7)
     with open_services(disturbed) as services:
         submit_all(services)
-        for _ in range(N_KILLS):
+        for kill in range(N_KILLS):
             worker = start_worker(disturbed.home, database_url)
             wait_until_working(services)
-            time.sleep(chosen.uniform(0.0, 2.0))
+            if kill % 2:  # else the kill hits the first batch, perhaps before anything of it is kept
+                wait_until_fewer(services, n_left(services))
+            time.sleep(chosen.uniform(0.0, 1.0))
             worker.send_signal(signal.SIGKILL)
             worker.wait()
         left_after_kills = n_left(services)
@@ -114,6 +116,14 @@ def wait_until_working(services: Services) -> None:
             return
         time.sleep(0.05)
     raise AssertionError("no job was taken")
+
+
+def wait_until_fewer(services: Services, n_before: int) -> None:
+    """Until some of the jobs are done."""
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while n_left(services) >= n_before:
+        assert time.monotonic() < deadline, "no job was done"
+        time.sleep(0.05)
 
 
 def wait_until_done(services: Services, workers: list[subprocess.Popen[bytes]]) -> None:

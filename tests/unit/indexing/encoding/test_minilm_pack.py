@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -227,3 +228,18 @@ def test_progress_is_told_text_by_text(encoder: OnnxEncoder) -> None:
     done: list[int] = []
     encoder.encode_documents(TEXTS, progress=lambda n, total: done.append(n))
     assert all(later - earlier == 1 for earlier, later in pairwise(done))
+
+
+def test_encoding_leaves_nothing_in_the_home_folder(tmp_path: Path) -> None:
+    home, models = tmp_path / "home", tmp_path / "models"
+    home.mkdir()
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from indexing.encoding.factory import EncoderSpec, load_encoder\n"
+        "load_encoder(EncoderSpec(), Path(sys.argv[1])).encode_queries(['Anyone at home?'])\n"
+    )
+    hidden = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    command = [sys.executable, "-c", code, str(models)]
+    subprocess.run(command, cwd=REPOSITORY, env=environment | {"HOME": str(home)}, timeout=60, check=True)
+    assert list(home.rglob("*")) == [], "a library wrote a trace, or sends one"
