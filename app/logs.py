@@ -13,7 +13,7 @@ from app.settings import LogSettings
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request being served, None outside one."""
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
 class JsonFormatter(logging.Formatter):
