@@ -609,7 +609,7 @@ def _unheld() -> dict[str, Any]:
     return {"worker": None, "heartbeat_at": None, "lease_expires_at": None}
 
 
-_STOPPING = (JobRow.status == "doing", JobRow.cancel_requested)
+_STOPPING = (JobRow.status == "doing", JobRow.cancel_requested.is_(True))
 
 _AFRESH: Mapping[str, Any] = {
     "status": "todo",
