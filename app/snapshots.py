@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexing.errors import IndexMissing
-from indexing.snapshot import Snapshot
+from indexing.snapshot import Snapshot, check_encoder
 
 Stamp = tuple[int, int]
 
@@ -35,6 +35,7 @@ class SnapshotCache:
         directory = self.indexes_dir / version_id
         opened = self._opened.get(version_id)
         if opened is not None and opened.stamp == _stamp(directory):
+            check_encoder(opened.snapshot.manifest, expected_fingerprint)
             return opened.snapshot
         with self._lock:
             stamp = _stamp(directory)

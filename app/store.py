@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -69,6 +70,14 @@ class FileStore:
         finally:
             written.unlink(missing_ok=True)
         return stored
+
+    def sweep(self, older_than_seconds: float = 3600.0) -> int:
+        """Removes what a killed process left half copied; gives how many files that were."""
+        before = time.time() - older_than_seconds
+        left = [path for path in (self.folder / "incoming").glob("*") if path.stat().st_mtime < before]
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
 
     def remove(self, content_hash: str) -> bool:
         """Whether there was such a file; it is gone now."""

@@ -57,6 +57,8 @@ class Worker:
     def run(self) -> None:
         """Works until `stop` is called; a database that cannot be reached is waited for."""
         logger.info("worker started", extra={"action": "worker_started", "worker": self.name})
+        with self.services.store.removing():
+            self.services.store.sweep()
         beat = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         beat.start()
         try:

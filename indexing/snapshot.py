@@ -44,7 +44,7 @@ class Snapshot:
         """Raises IndexMissing, IndexDamaged, or EncoderMismatch if the encoder is another than expected."""
         manifest = load_manifest(directory)
         while True:
-            _check_encoder(manifest, expected_fingerprint)
+            check_encoder(manifest, expected_fingerprint)
             try:
                 _check_sizes(directory, manifest)
                 return cls(directory, manifest)
@@ -92,7 +92,7 @@ class Snapshot:
         )
 
 
-def _check_encoder(manifest: Manifest, expected_fingerprint: str | None) -> None:
+def check_encoder(manifest: Manifest, expected_fingerprint: str | None) -> None:
     built_with = manifest.spec.encoder_fingerprint
     if expected_fingerprint is not None and expected_fingerprint != built_with:
         raise EncoderMismatch(

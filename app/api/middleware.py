@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.logs import request_id
+from app.problems import problem_of
 
 logger = logging.getLogger(__name__)
 
@@ -32,17 +33,23 @@ class RequestIdMiddleware:
             return
         identifier = _given_id(scope) or uuid4().hex
         token = request_id.set(identifier)
-        started, status = time.perf_counter(), 500
+        started, status, is_begun = time.perf_counter(), 500, False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, is_begun = message["status"], True
                 message["headers"] = [*message.get("headers", []), (b"x-request-id", identifier.encode())]
             await send(message)
 
         try:
             await self.app(scope, receive, send_with_id)
+        except Exception as error:
+            # Here and not in the outermost layer of the framework, which knows no request id.
+            problem = problem_of(error)
+            if is_begun:
+                raise
+            await problem.response()(scope, receive, send_with_id)
         finally:
             self._record(scope, status, time.perf_counter() - started)
             request_id.reset(token)

@@ -52,7 +52,8 @@ def read_settings(home: Path | None) -> Settings:
     except ValidationError as error:
         for item in error.errors():
             name = "FOOTNOTE_" + "_".join(str(part) for part in item["loc"]).upper()
-            errors.print(f"error: {name}: {item['msg']}", markup=False, soft_wrap=True)
+            said = "is not a setting" if item["type"] == "extra_forbidden" else item["msg"]
+            errors.print(f"error: {name}: {said}", markup=False, soft_wrap=True)
         raise typer.Exit(2) from None
 
 

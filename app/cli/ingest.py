@@ -24,7 +24,7 @@ from app.cli.context import (
     services_for,
 )
 from app.cli.progress import Say, progress
-from app.db import collections, documents
+from app.db import collections, documents, jobs
 from app.db.errors import CollectionNotFound
 from app.errors import PayloadTooLarge
 from app.services import Services
@@ -178,7 +178,7 @@ def _work(services: Services, submitted: dict[int, str], say: Say) -> None:
 
 def _unfinished(services: Services, submitted: dict[int, str]) -> int:
     with services.read() as session:
-        return documents.n_unfinished(session, list(submitted))
+        return jobs.n_live(session, submitted)
 
 
 def _collect(services: Services, submitted: dict[int, str], report: Report) -> None:

@@ -464,6 +464,17 @@ def live_jobs_of_document(session: Session, document_id: int) -> Sequence[JobRow
     return found
 
 
+def n_live(session: Session, document_ids: Iterable[int]) -> int:
+    """How many jobs of the documents wait or are in work."""
+    n_jobs = 0
+    for batch in in_batches(sorted(set(document_ids))):
+        statement = select(func.count()).select_from(JobRow)
+        n_jobs += session.scalars(
+            statement.where(JobRow.document_id.in_(batch), JobRow.status.in_(LIVE))
+        ).one()
+    return n_jobs
+
+
 def live_of_document(session: Session, document_id: int) -> JobRow | None:
     """The newest job of a document that waits or is in work."""
     live = live_jobs_of_document(session, document_id)

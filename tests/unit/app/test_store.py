@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -119,3 +120,13 @@ def in_thread(lock: Callable) -> threading.Event:  # type: ignore[type-arg]
 
     threading.Thread(target=take, daemon=True).start()
     return had
+
+
+def test_what_a_killed_copy_left_is_swept_away_and_nothing_else(store: FileStore) -> None:
+    kept = store.add(io.BytesIO(BYTES))
+    left, fresh = store.folder / "incoming" / "left", store.folder / "incoming" / "fresh"
+    left.write_bytes(b"half")
+    fresh.write_bytes(b"still being written")
+    os.utime(left, (0, 0))
+    assert store.sweep() == 1
+    assert (left.exists(), fresh.exists(), store.path(kept.content_hash).exists()) == (False, True, True)
