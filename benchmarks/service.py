@@ -141,14 +141,19 @@ def fill(services: Services, n_chunks: int, n_queries: int) -> Collection:
             batches.publish(session, collection.id, first)
         made += new
         vector_parts.append(near)
-    version = building.build(services, collection.id)
-    building.activate(services, version.id)
     about = words.random.choice(len(made), n_queries)
     return Collection(
         texts=[chunk.contextual_text for chunk in made],
         vectors=np.concatenate(vector_parts),
         queries=[words.query(made[at].text) for at in about],
     )
+
+
+def build_index(services: Services) -> None:
+    """An index version of all that is in the database, verified and served."""
+    with services.read() as session:
+        collection = collections.get_by_name(session, COLLECTION)
+    building.activate(services, building.build(services, collection.id).id)
 
 
 @contextmanager
@@ -219,6 +224,18 @@ def client(port: int) -> Iterator[Ask]:
         yield ask
     finally:
         connection.close()
+
+
+def stages(port: int, queries: Sequence[str]) -> dict[str, float]:
+    """Median milliseconds of each stage within the service, as its answers say."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    taken: list[dict[str, float]] = []
+    for query in queries:
+        body = json.dumps({"query": query, "collection": COLLECTION, "top_k": TOP_K, "mode": "hybrid"})
+        connection.request("POST", "/v1/search", body, {"Content-Type": "application/json"})
+        taken.append(json.loads(connection.getresponse().read())["timings_ms"])
+    connection.close()
+    return {name: round(float(np.median([one[name] for one in taken])), 2) for name in taken[0]}
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
@@ -349,13 +366,17 @@ def measure(
         begun = time.perf_counter()
         collection = fill(services, n_chunks, n_queries)
         yield "n_chunks", len(collection.texts)
-        yield "prepare_seconds", round(time.perf_counter() - begun, 1)
+        yield "fill_seconds", round(time.perf_counter() - begun, 1)
+        begun = time.perf_counter()
+        build_index(services)
+        yield "build_seconds", round(time.perf_counter() - begun, 1)
         with served(home, log, worker=False) as (port, process_id, start):
             yield "start", start
             with client(port) as ask:
                 for query in collection.queries[:20]:
                     ask(query)
                 yield "one_client", percentiles([ask(query) for query in collection.queries])
+            yield "stages_ms", stages(port, collection.queries[:100])
             yield f"{CLIENTS}_clients", many_clients(port, collection.queries * 2, CLIENTS)
             yield "memory_megabytes", memory_megabytes(process_id)
             if n_plain:
