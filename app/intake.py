@@ -189,9 +189,10 @@ def delete(services: Services, document_id: int) -> documents.Deleted:
     Raises DocumentNotFound.
     """
     with services.write() as session:
+        # In this order, as publishing does it: what locks job before collection deadlocks with it.
+        removed = documents.delete(session, document_id)
         for job in jobs.live_jobs_of_document(session, document_id):
             jobs.cancel(session, job.id)
-        removed = documents.delete(session, document_id)
     remove_files(services, removed.content_hashes)
     return removed
 
