@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from app.answer import Answer
+from app.answer import Answer, Citation
+from app.db import documents
 from app.errors import InvalidRequest
-from app.generation.base import Finished, GenerationEvent
+from app.generation.base import CitationAdded, Finished, GenerationEvent
+from app.preparing import page_at
 from app.searching import SearchRequest, SearchResult, Timings, search
 
 if TYPE_CHECKING:
     from app.generation.base import Generator
     from app.services import Services
+    from retrievers.types import Passage
 
 GeneratorName = Literal["auto", "extractive", "llm"]
 
@@ -47,7 +50,7 @@ def stream_answer(
     timings = Timings(dict(found.timings_ms))
     timings.ms.pop("total")
     final: Answer | None = None
-    events = chosen.stream(request.query, found.passages)
+    events = _paged(services, found.passages, chosen.stream(request.query, found.passages))
     while True:
         with timings.stage("generate"):
             event = next(events, None)
@@ -58,6 +61,27 @@ def stream_answer(
         yield event
     assert final is not None, "a generator ends with its answer"
     yield AnswerResult(answer=final, search=found, timings_ms=timings.rounded())
+
+
+def _paged(
+    services: Services, passages: Sequence[Passage], events: Iterator[GenerationEvent]
+) -> Iterator[GenerationEvent]:
+    """The events with each citation on the page where it begins: a chunk may go on over several pages."""
+    with services.read() as session:
+        pages = documents.pages_of(session, {passage.chunk.document_id for passage in passages})
+
+    def placed(citation: Citation) -> Citation:
+        on = page_at(pages.get(citation.document_id, ()), citation.start)
+        return citation if on is None else replace(citation, page=on)
+
+    for event in events:
+        if isinstance(event, CitationAdded):
+            yield replace(event, citation=placed(event.citation))
+        elif isinstance(event, Finished):
+            citations = tuple(placed(citation) for citation in event.answer.citations)
+            yield replace(event, answer=replace(event.answer, citations=citations))
+        else:
+            yield event
 
 
 def choose_generator(services: Services, name: GeneratorName) -> Generator:

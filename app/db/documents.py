@@ -142,6 +142,24 @@ def counts(session: Session, *, collection_id: int | None = None) -> dict[tuple[
     return {(owner, status): n_documents for owner, status, n_documents in session.execute(statement)}
 
 
+def pages_of(session: Session, document_ids: Iterable[int]) -> dict[int, tuple[TextPage, ...]]:
+    """The pages of those documents that are served and have any."""
+    found: dict[int, tuple[TextPage, ...]] = {}
+    for batch in in_batches(sorted(set(document_ids))):
+        statement = (
+            select(RevisionRow.document_id, RevisionRow.pages)
+            .join(DocumentRow, DocumentRow.id == RevisionRow.document_id)
+            .where(
+                DocumentRow.id.in_(batch),
+                DocumentRow.n_pages > 0,
+                DocumentRow.revision == RevisionRow.number,
+            )
+        )
+        for document_id, pages in session.execute(statement):
+            found[document_id] = tuple(TextPage(**page) for page in pages)
+    return found
+
+
 def n_unfinished(session: Session, document_ids: Iterable[int]) -> int:
     """How many of the documents are neither ready nor failed."""
     n_documents = 0

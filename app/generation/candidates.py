@@ -33,6 +33,11 @@ class Candidate:
     end: int
     text: str
 
+    @property
+    def is_row(self) -> bool:
+        """A row of a table: it may hold the answer, but does not read like one."""
+        return self.text.startswith("|") or " | " in self.text
+
 
 def candidates(passages: Sequence[Passage]) -> list[Candidate]:
     """Every quotable sentence once, in the order of the passages and of their text.
@@ -81,6 +86,7 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
     before, after = text[:start], text[end:]
     return (
         _ENDED.search(text, start, end) is None
+        and " | " not in text[start:end]
         and _ITEM.match(text, start) is None
         and (not before.strip() or before.endswith("\n"))
         and (not after.strip() or after.startswith("\n"))
@@ -92,10 +98,10 @@ def is_sentence(text: str) -> bool:
 
     >>> is_sentence("It rained."), is_sentence("Chapter 2"), is_sentence("Water boils at 100 degrees")
     (True, False, True)
-    >>> is_sentence("| year | profit in thousands of pounds |")
+    >>> is_sentence("# How to make a pot of tea")
     False
     """
-    if text.startswith(("#", "|")) or " | " in text or len(_FIELD.findall(text)) > 1:
+    if text.startswith("#") or len(_FIELD.findall(text)) > 1:
         return False
     n_words = len(_WORD.findall(text)) + len(_WIDE.findall(text))
     return n_words >= 5 or (n_words >= 2 and _ENDED.search(text) is not None)

@@ -16,16 +16,20 @@ def quotable(text: str) -> list[str]:
     "unquotable",
     [
         "When the kettle boils over although it is watched",
-        "| pot | leaves | minutes of drawing |",
         "Title: Of tea and pots\nAuthor: A. Leaf\nStatus: Active and well",
         "# How to make a pot of tea",
         "```\ntea --pot large --leaves two spoons --minutes 4\n```",
     ],
-    ids=["heading", "table-row", "fields", "markdown-heading", "code"],
+    ids=["heading", "fields", "markdown-heading", "code"],
 )
-def test_headings_table_rows_and_code_are_not_sentences(unquotable: str) -> None:
+def test_headings_fields_and_code_are_not_sentences(unquotable: str) -> None:
     text = f"{unquotable}\n\nWarm the pot with hot water first.\n"
     assert quotable(text) == ["Warm the pot with hot water first."]
+
+
+def test_a_row_of_a_table_is_quotable_and_known_as_one() -> None:
+    text = "| pot | leaves | minutes of drawing |\n\nWarm the pot with hot water first.\n"
+    assert [candidate.is_row for candidate in candidates([passage(text)])] == [True, False]
 
 
 def test_items_of_a_list_are_quotable_without_a_full_stop() -> None:
