@@ -52,7 +52,7 @@ class Taken:
 def submit(services: Services, submission: Submission, stream: BinaryIO) -> Accepted:
     """Takes a document in. When this returns, the bytes are on disk and the job is in the database.
 
-    The same source with the same bytes changes nothing; with new bytes it becomes a new revision.
+    The same source with the same bytes and title changes nothing; with others it becomes a new revision.
     Raises PayloadTooLarge, CollectionNotFound, InvalidText, MetadataError.
     """
     with services.store.adding():
@@ -177,6 +177,8 @@ def patch(
     Raises DocumentNotFound, InvalidText, MetadataError.
     """
     with services.write() as session:
+        # Locked as by whatever logs a change: the title is compared with the one that it replaces.
+        collections.lock(session, documents.get(session, document_id).collection_id)
         before = documents.get(session, document_id).title
         document = documents.patch(session, document_id, title=title, meta=metadata)
         if document.title != before:

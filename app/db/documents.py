@@ -195,7 +195,8 @@ def upsert_pending(
 
     The same bytes as the newest accepted ones are no new revision: where they are ready, nothing is to do;
     else the revision that waits, works or failed is given again. New bytes become a new revision, and the one
-    served stays until `publish`. Title and metadata, where given, are patched into a document that was there.
+    served stays until `publish`. Title and metadata, where given, are patched into a document that was there;
+    another title is to be ingested as by `reopen`.
     Raises InvalidText, MetadataError.
     """
     now = now or utc_now()
@@ -207,16 +208,21 @@ def upsert_pending(
     }
     document_id = id_of(collection.name, source)
     is_new = _insert(session, document_id, collection.id, source, content_hash, title, meta or {}, file, now)
+    retitled = False
     if is_new:
         set_attributes(session, document_id, meta or {})
     elif title is not None or meta is not None:
+        collections.lock(session, collection.id)  # so that the title stays what it was until it is patched
+        before = get(session, document_id).title
         patch(session, document_id, title=UNSET if title is None else title, meta=meta, now=now)
+        retitled = title is not None and title != before
     document = _locked(session, document_id)
-    if not is_new and document.content_hash == content_hash and document.status != "failed":
+    if not is_new and not retitled and document.content_hash == content_hash and document.status != "failed":
         last = revisions.newest(session, document_id)
         waits = last is not None and document.status != "ready"
         return Upserted(document=document, revision=last.number if last and waits else None, is_new=False)
-    number = revisions.accept(session, document_id, content_hash, file, now)
+    in_work = document.status == "processing"
+    number = revisions.accept(session, document_id, content_hash, file, now, in_work=in_work)
     _update(
         session, document_id, content_hash=content_hash, updated_at=now, **_NO_ERROR, **file, status="pending"
     )
@@ -224,14 +230,16 @@ def upsert_pending(
 
 
 def reopen(session: Session, document_id: int, *, now: datetime | None = None) -> int:
-    """A new revision of the bytes accepted last, to be ingested: for another title, or a better loader.
+    """A revision of the bytes accepted last, to be ingested: for another title, or a better loader.
 
+    It is a new one unless the newest still waits, or failed: what is in work was begun under the old title.
     Raises DocumentNotFound.
     """
     now = now or utc_now()
     document = _locked(session, document_id)
     file = {"filename": document.filename, "media_type": document.media_type, "n_bytes": document.n_bytes}
-    number = revisions.accept(session, document_id, document.content_hash, file, now)
+    in_work = document.status == "processing"
+    number = revisions.accept(session, document_id, document.content_hash, file, now, in_work=in_work)
     _update(session, document_id, status="pending", updated_at=now, **_NO_ERROR)
     return number
 

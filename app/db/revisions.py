@@ -41,14 +41,21 @@ def newest_with_text(session: Session, document_id: int) -> RevisionRow | None:
 
 
 def accept(
-    session: Session, document_id: int, content_hash: str, file: Mapping[str, Any], now: datetime
+    session: Session,
+    document_id: int,
+    content_hash: str,
+    file: Mapping[str, Any],
+    now: datetime,
+    *,
+    in_work: bool,
 ) -> int:
-    """The number of the revision that waits: the newest if it is of these bytes, else a new one.
+    """The number of the revision that waits: the newest if of these bytes and not in work, else a new one.
 
     The caller holds the document's row.
     """
     last = newest(session, document_id)
-    if last is not None and last.content_hash == content_hash and last.status in ("pending", "failed"):
+    again = last is not None and last.content_hash == content_hash and last.status in ("pending", "failed")
+    if last is not None and again and not in_work:
         change(session, document_id, last.number, status="pending", **file)
         return last.number
     number = last.number + 1 if last is not None else 1
