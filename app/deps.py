@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -16,12 +15,3 @@ def services_of(request: Request) -> Services:
 
 
 ServicesDep = Annotated[Services, Depends(services_of)]
-
-
-def take_place(services: ServicesDep) -> Iterator[None]:
-    """Holds one of the service's places while the route runs; raises Overloaded when the queue is full."""
-    with services.places.place():
-        yield
-
-
-PlaceDep = Annotated[None, Depends(take_place)]

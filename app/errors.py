@@ -4,6 +4,7 @@ FootnoteError                       `code` is stable, the message is for a perso
 ├── NotFound                        document_not_found · job_not_found · text_not_ready · file_not_found
 ├── Conflict                        no_previous_version
 ├── InvalidRequest                  invalid_request · invalid_filter · llm_not_configured
+├── Forbidden                       host_not_allowed · origin_not_allowed
 ├── PayloadTooLarge                 a file above the limit
 ├── Overloaded                      more requests than places; `retry_after_seconds`
 └── Unavailable                     the index, the encoder or the database cannot be used now
@@ -43,6 +44,12 @@ class InvalidRequest(FootnoteError):
     """The request says something that cannot be done."""
 
     code = "invalid_request"
+
+
+class Forbidden(FootnoteError):
+    """Who asks may not."""
+
+    code = "forbidden"
 
 
 class PayloadTooLarge(FootnoteError):

@@ -12,14 +12,21 @@ from fastapi.responses import HTMLResponse
 
 from app import problems
 from app.api import answers, collections, documents, health, indexes, jobs, search
-from app.api.middleware import RequestIdMiddleware
+from app.api.middleware import GuardMiddleware, RequestIdMiddleware
+from app.places import PlacesMiddleware
 from app.services import Services
+
+BOUNDED = frozenset({"/v1/search", "/v1/answer"})
+"""What takes a place: the work that keeps a core busy."""
 
 DESCRIPTION = "Answers over your own documents, with a checked footnote on every sentence."
 
 
-def create_app(services: Services) -> FastAPI:
-    """The application over services that the caller opened and will close."""
+def create_app(services: Services, hosts: tuple[str, ...] = ()) -> FastAPI:
+    """The application over services that the caller opened and will close.
+
+    It answers to these host names and to addresses; to any name when there are none.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -28,6 +35,8 @@ def create_app(services: Services) -> FastAPI:
 
     app = FastAPI(title="Footnote", version=version("footnote"), description=DESCRIPTION, lifespan=lifespan)
     app.state.services = services
+    app.add_middleware(PlacesMiddleware, places=services.places, paths=BOUNDED)
+    app.add_middleware(GuardMiddleware, hosts=hosts)
     app.add_middleware(RequestIdMiddleware, registry=services.registry)
     problems.install(app)
     for area in (health, collections, documents, jobs, search, answers, indexes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from app.db import errors as db
 from app.errors import (
     Conflict,
     FootnoteError,
+    Forbidden,
     InvalidRequest,
     NotFound,
     Overloaded,
@@ -26,11 +28,16 @@ from app.errors import (
 )
 from app.generation.errors import GenerationError
 from app.logs import request_id
-from indexing.errors import IndexingError, LoadError
+from indexing.errors import IndexDamaged, IndexingError, IndexMissing, LoadError
 
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+
+INDEX_ADVICE = (
+    "The index of this collection cannot be used; `footnote index verify` says why, and "
+    "`footnote index rebuild` makes it anew from the database."
+)
 
 STATUS: Mapping[type[Exception], int] = {
     NotFound: 404,
@@ -39,6 +46,7 @@ STATUS: Mapping[type[Exception], int] = {
     db.NotFound: 404,
     db.Conflict: 409,
     db.InvalidValue: 422,
+    Forbidden: 403,
     PayloadTooLarge: 413,
     Overloaded: 503,
     Unavailable: 503,
@@ -93,6 +101,9 @@ def problem_of(error: Exception) -> Problem:
             code=_HTTP_CODES.get(error.status_code, "http_error"),
             detail=str(error.detail),
         )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        logger.error("disk full", exc_info=error, extra={"action": "storage_full"})
+        return Problem(status=507, code="storage_full", detail="There is no room left on the service's disk.")
     status = next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), None)
     if status is None:
         logger.error("unexpected error", exc_info=error, extra={"action": "unexpected_error"})
@@ -101,6 +112,10 @@ def problem_of(error: Exception) -> Problem:
             code="internal_error",
             detail="Something went wrong; the log has the details under this request id.",
         )
+    if isinstance(error, IndexMissing | IndexDamaged):
+        # The message names files, which are none of a client's business.
+        logger.error("index not usable", exc_info=error, extra={"action": "index_error"})
+        return Problem(status=status, code=error.code, detail=INDEX_ADVICE)
     if isinstance(error, OperationalError):
         logger.error("database not reachable", exc_info=error, extra={"action": "database_error"})
         return Problem(

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from app.db import chunks, collections, filters
+from indexing.errors import IndexDamaged
 from indexing.types import ChunkId
+from retrievers.base import Retriever
 from retrievers.types import Hit, Mode, Passage, Query
 
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ def search(services: Services, request: SearchRequest) -> SearchResult:
     wanted = request.top_k + MARGIN
     while True:
         with timings.stage("retrieve"):
-            hits = retriever.retrieve([query], wanted)[0]
+            hits = _retrieve(retriever, query, wanted)
         with timings.stage("load"):
             passages = load_passages(services, collection.id, hits)
         if len(passages) >= request.top_k or len(hits) < wanted:
@@ -116,6 +118,14 @@ def search(services: Services, request: SearchRequest) -> SearchResult:
         timings_ms=timings.rounded(),
         bm25_terms=terms,
     )
+
+
+def _retrieve(retriever: Retriever, query: Query, top_k: int) -> list[Hit]:
+    """The hits; raises IndexDamaged where the files give what no sound index gives."""
+    try:
+        return retriever.retrieve([query], top_k)[0]
+    except (IndexError, KeyError, ValueError, RuntimeError) as error:
+        raise IndexDamaged(f"The index cannot be searched: {type(error).__name__}: {error}") from error
 
 
 def load_passages(services: Services, collection_id: int, hits: Sequence[Hit]) -> tuple[Passage, ...]:

@@ -23,6 +23,9 @@ class ServerSettings(Area):
 
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
+    hosts: tuple[str, ...] | None = Field(
+        None, description="Host names answered to, as a JSON list; empty: `localhost` on loopback, else any"
+    )
     max_upload_bytes: int = Field(256 * MEBIBYTE, ge=1, description="Largest file accepted")
     max_concurrent: int = Field(8, ge=1, description="Searches and answers worked on at the same time")
     max_waiting: int = Field(64, ge=0, description="Requests that may wait for a place; more get 503 at once")

@@ -39,8 +39,7 @@ def answer_route(services: ServicesDep, body: AnswerIn) -> AnswerOut | Response:
         filters=body.filters,
     )
     if not body.stream:
-        with services.places.place():
-            return answer_out(answer(services, request, body.generator))
+        return answer_out(answer(services, request, body.generator))
     choose_generator(
         services, body.generator or services.settings.answer.generator
     )  # refused before the stream
@@ -49,23 +48,22 @@ def answer_route(services: ServicesDep, body: AnswerIn) -> AnswerOut | Response:
 
 def _events(services: Services, request: SearchRequest, body: AnswerIn) -> Iterator[ServerSentEvent]:
     try:
-        with services.places.place():
-            for event in stream_answer(services, request, body.generator):
-                match event:
-                    case SearchResult():
-                        yield _event(
-                            "hits", [hit_out(passage).model_dump(mode="json") for passage in event.passages]
-                        )
-                    case Delta():
-                        yield _event("delta", {"text": event.text})
-                    case CitationAdded():
-                        yield _event("citation", citation_out(event.citation).model_dump(mode="json"))
-                    case ClaimDone():
-                        yield _event("claim", claim_out(event.claim).model_dump(mode="json"))
-                    case AnswerResult():
-                        yield _event("done", answer_out(event).model_dump(mode="json"))
-                    case Finished():
-                        pass  # its answer comes with the result
+        for event in stream_answer(services, request, body.generator):
+            match event:
+                case SearchResult():
+                    yield _event(
+                        "hits", [hit_out(passage).model_dump(mode="json") for passage in event.passages]
+                    )
+                case Delta():
+                    yield _event("delta", {"text": event.text})
+                case CitationAdded():
+                    yield _event("citation", citation_out(event.citation).model_dump(mode="json"))
+                case ClaimDone():
+                    yield _event("claim", claim_out(event.claim).model_dump(mode="json"))
+                case AnswerResult():
+                    yield _event("done", answer_out(event).model_dump(mode="json"))
+                case Finished():
+                    pass  # its answer comes with the result
     except Exception as error:
         # The status line is gone: the same body that a problem response would have goes out as an event.
         yield _event("error", problem_of(error).body())

@@ -148,7 +148,7 @@ def list_documents(
     """Documents of a collection, the oldest first."""
     try:
         where = compile_filter(json.loads(filters)) if filters else None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise InvalidRequest(f"`filters` is not JSON: {error}", code="invalid_filter") from error
     with services.read() as session:
         row = collections.get_by_name(session, collection)

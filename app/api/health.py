@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from fastapi import APIRouter, Response
@@ -12,6 +13,8 @@ from app.api.schemas import Health
 from app.db import documents, jobs
 from app.deps import ServicesDep
 from app.services import Services
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(tags=["health"])
 
@@ -56,7 +59,8 @@ def _tried(check: Callable[[], None]) -> str:
     try:
         check()
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        logger.warning("not ready", exc_info=error, extra={"action": "not_ready"})
+        return f"failed: {type(error).__name__}"
     return "ok"
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
 
 from app import cancelling
 from app.api.schemas import JobList, JobOut, JobStatus
@@ -65,14 +66,19 @@ def job_events(services: ServicesDep, job_id: str) -> EventSourceResponse:
     return EventSourceResponse(_changes(services, job_id))
 
 
-def _changes(services: Services, job_id: str) -> Iterator[ServerSentEvent]:
+async def _changes(services: Services, job_id: str) -> AsyncIterator[ServerSentEvent]:
+    """On the event loop, and not in a thread of its own: there may be more listeners than threads."""
     last = None
     while True:
-        with services.read() as session:
-            body = job_out(jobs.get(session, job_id))
+        body = await run_in_threadpool(_shown, services, job_id)
         if body != last:
             yield ServerSentEvent(data=body.model_dump_json(), event="job")
             last = body
         if body.status in ("succeeded", "failed", "cancelled"):
             return
-        time.sleep(EVENT_PAUSE_SECONDS)
+        await asyncio.sleep(EVENT_PAUSE_SECONDS)
+
+
+def _shown(services: Services, job_id: str) -> JobOut:
+    with services.read() as session:
+        return job_out(jobs.get(session, job_id))

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import logging
 import time
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.errors import Forbidden
 from app.logs import request_id
 from app.problems import problem_of
 
 logger = logging.getLogger(__name__)
+
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+SAFETY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+)
 
 
 class RequestIdMiddleware:
@@ -56,7 +67,10 @@ class RequestIdMiddleware:
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
-        self.requests.labels(scope["method"], route, status).inc()
+        method = (
+            scope["method"] if scope["method"] in METHODS else "OTHER"
+        )  # a label each would be without end
+        self.requests.labels(method, route, status).inc()
         self.seconds.labels(route).observe(seconds)
         logger.info(
             "request",
@@ -68,6 +82,49 @@ class RequestIdMiddleware:
                 "ms": round(seconds * 1000, 1),
             },
         )
+
+
+class GuardMiddleware:
+    """Keeps other web sites from using a visitor's browser against the service.
+
+    A request whose Host is none of `hosts` is refused (a name that an attacker points at this machine); so is
+    a write that a page of another origin sends. With no `hosts` any name is right, as behind a proxy.
+    Addresses are always right: a browser cannot be led to one by a name.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: tuple[str, ...]) -> None:
+        self.app = app
+        self.hosts = frozenset(host.lower() for host in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = {name: value.decode("latin-1").lower() for name, value in scope["headers"]}
+            self._check(scope["method"], headers.get(b"host", ""), headers.get(b"origin"))
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), *SAFETY_HEADERS]
+            await send(message)
+
+        await self.app(scope, receive, send_guarded)
+
+    def _check(self, method: str, host: str, origin: str | None) -> None:
+        if self.hosts and not self._is_right(host):
+            raise Forbidden("This host name is not one of the service's.", code="host_not_allowed")
+        if (
+            origin is not None
+            and method not in ("GET", "HEAD", "OPTIONS")
+            and urlsplit(origin).netloc != host
+        ):
+            raise Forbidden("A page of another origin may not write here.", code="origin_not_allowed")
+
+    def _is_right(self, host: str) -> bool:
+        name = urlsplit(f"//{host}").hostname or ""
+        try:
+            ip_address(name)
+        except ValueError:
+            return name in self.hosts
+        return True
 
 
 def _given_id(scope: Scope) -> str | None:

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from app.api.schemas import SearchIn, SearchOut
 from app.api.views import search_out
-from app.deps import PlaceDep, ServicesDep
+from app.deps import ServicesDep
 from app.errors import InvalidRequest
 from app.searching import SearchRequest, search
 
@@ -16,7 +16,7 @@ DEFAULT_TOP_K = 10
 
 
 @router.post("/search")
-def search_route(services: ServicesDep, _: PlaceDep, body: SearchIn) -> SearchOut:
+def search_route(services: ServicesDep, body: SearchIn) -> SearchOut:
     """The chunks that fit a query best, each with its place in its document and its scores."""
     if body.rerank:
         raise InvalidRequest("No reranker is set up.", code="reranker_not_configured")

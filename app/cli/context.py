@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError as SqlError
 
 from app.db.errors import DatabaseError
 from app.errors import FootnoteError
@@ -73,10 +73,10 @@ def reported() -> Iterator[None]:
         yield
     except (FootnoteError, DatabaseError, IndexingError, GenerationError) as error:
         fail(f"{error} ({error.code})")
-    except OperationalError as error:
+    except SqlError as error:
         fail(f"the database cannot be used: {error.orig} (database_unavailable)")
-    except PermissionError as error:
-        fail(f"{error} (permission_denied)")
+    except OSError as error:
+        fail(f"{error.strerror}: {error.filename or ''} (file_error)")
 
 
 def fail(message: str) -> NoReturn:

@@ -21,6 +21,7 @@ from app.cli.context import (
 )
 from app.cli.progress import progress
 from app.db import collections, versions
+from app.db.errors import VersionNotReady
 from app.db.tables import IndexVersionRow
 from app.services import Services
 from app.settings import ChunkerSettings, EncoderSettings, Settings
@@ -154,7 +155,10 @@ def verify_index(
 def activate_index(version: VersionArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Serve a version from the next request on."""
     with services_for(home) as services:
-        row = building.activate(services, _find(services, version, None).id)
+        chosen = _find(services, version, None)
+        if chosen.status != "ready":
+            raise VersionNotReady(f"the version is {chosen.status}; only a ready one can be served")
+        row = building.activate(services, chosen.id)
         _print_version(services, row, as_json)
 
 
@@ -191,7 +195,7 @@ def _find(services: Services, version: str | None, collection: str | None) -> In
             if row is None:
                 fail("there is no index yet: the first document makes one (index_missing)")
             return row
-        matching = [row for row in versions.list_all(session) if row.id.startswith(version)]
+        matching = [row for row in versions.list_all(session) if version and row.id.startswith(version)]
         return matching[0] if len(matching) == 1 else versions.get(session, version)
 
 

@@ -68,7 +68,7 @@ def serve(services: Services, host: str, port: int, *, worker: bool) -> None:
     """Blocks until a signal ends it."""
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(services),
+            create_app(services, _hosts(services.settings, host)),
             host=host,
             port=port,
             log_config=None,
@@ -82,6 +82,13 @@ def serve(services: Services, host: str, port: int, *, worker: bool) -> None:
         signal.signal(name, lambda *_: None)
     with _worker_beside(services.settings) if worker else nullcontext():
         server.run()
+
+
+def _hosts(settings: Settings, address: str) -> tuple[str, ...]:
+    """The names to answer to: those set; else `localhost` where only this machine can ask, else any."""
+    if settings.server.hosts is not None:
+        return settings.server.hosts
+    return ("localhost",) if address in ("127.0.0.1", "::1", "localhost") else ()
 
 
 @contextmanager

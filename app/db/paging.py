@@ -40,7 +40,7 @@ def read_cursor(cursor: str, id_type: type[T]) -> tuple[datetime, T]:
         decoded = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         instant, row_id = json.loads(decoded)
         created_at = datetime.fromisoformat(instant)
-    except (binascii.Error, ValueError, TypeError) as exc:
+    except (binascii.Error, ValueError, TypeError, RecursionError) as exc:
         raise CursorError("the cursor was not made by this service") from exc
     if created_at.tzinfo is None or type(row_id) is not id_type:
         raise CursorError("the cursor was not made by this service")

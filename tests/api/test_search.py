@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from app.settings import ServerSettings
 from tests.api.conftest import Service
-from tests.service import running_service, send_text, work
+from tests.service import send_text, work
 
 PAGES = {
     "leases.md": "# Leases\n\nA job returns to the queue when its lease ends. The worker renews the lease.\n",
@@ -182,17 +181,6 @@ def test_searches_run_while_documents_come_and_go(filled: Service) -> None:
     assert set(statuses) == {200}
 
 
-def test_too_many_requests_are_refused_early(database_url: str, tmp_path: Path) -> None:
-    server = ServerSettings(max_concurrent=1, max_waiting=0)
-    with (
-        running_service(tmp_path / "home", database_url, server=server) as (client, services),
-        services.places.place(),
-    ):
-        reply = client.post("/v1/search", json={"query": "x"})
-    assert (reply.status_code, reply.json()["code"]) == (503, "overloaded")
-    assert reply.headers["retry-after"] == "1"
-
-
 def test_health_metrics_page_and_description(filled: Service) -> None:
     client = filled.client
     assert client.get("/health/live").json()["status"] == "ok"
@@ -207,3 +195,19 @@ def test_health_metrics_page_and_description(filled: Service) -> None:
     )
     assert client.get("/nowhere").json()["code"] == "route_not_found"
     assert client.put("/v1/search").json()["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"filters": "[" * 5000},
+        {"filters": '{"\\ud800": 1}'},
+        {"cursor": base64.urlsafe_b64encode(b"[" * 5000).decode()},
+        {"cursor": "%00"},
+    ],
+    ids=["deep filter", "half a surrogate", "deep cursor", "odd cursor"],
+)
+def test_odd_parameters_are_the_clients_fault(service: Service, params: dict) -> None:
+    reply = service.client.get("/v1/documents", params=params)
+    assert reply.status_code == 422
+    assert reply.json()["code"] in ("invalid_filter", "invalid_cursor", "invalid_metadata", "invalid_text")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+import asyncio
 
 import pytest
 
@@ -13,70 +11,55 @@ from app.places import Places
 
 
 def test_the_caller_beyond_places_and_queue_is_refused_at_once() -> None:
-    places = Places(2, max_waiting=0)
-    with ExitStack() as stack:
-        for _ in range(2):
-            stack.enter_context(places.place())
-        with pytest.raises(Overloaded) as refused, places.place():
+    async def scenario() -> None:
+        places = Places(1, max_waiting=0)
+        async with places.place():
+            with pytest.raises(Overloaded) as refused:
+                async with places.place():
+                    pass
+            assert refused.value.retry_after_seconds == 1
+        async with places.place():
             pass
-        assert refused.value.retry_after_seconds == 1
-    with places.place():
-        pass
+
+    asyncio.run(scenario())
 
 
-def test_never_more_work_at_once_than_there_are_places() -> None:
-    places, lock = Places(3, max_waiting=20), threading.Lock()
-    working: list[int] = []
-    now = 0
-    gate = threading.Event()
+def test_never_more_work_at_once_than_there_are_places_and_all_who_wait_come_in() -> None:
+    working, most, done = 0, 0, 0
 
-    def work(number: int) -> None:
-        nonlocal now
-        with places.place():
-            with lock:
-                now += 1
-                working.append(now)
-                if now == 3:
-                    gate.set()
-            gate.wait(5)
-            with lock:
-                now -= 1
+    async def work(places: Places) -> None:
+        nonlocal working, most, done
+        async with places.place():
+            working += 1
+            most = max(most, working)
+            await asyncio.sleep(0.001)
+            working -= 1
+            done += 1
 
-    with ThreadPoolExecutor(20) as threads:
-        list(threads.map(work, range(20)))
-    assert max(working) == 3
-    assert len(working) == 20, "those who waited were let in"
+    async def scenario() -> None:
+        places = Places(3, max_waiting=20)
+        await asyncio.gather(*(work(places) for _ in range(23)))
+
+    asyncio.run(scenario())
+    assert (most, done) == (3, 23)
 
 
-def test_one_who_waits_is_let_in_when_a_place_is_free() -> None:
-    places, inside = Places(1, max_waiting=1), threading.Event()
+def test_a_place_is_free_again_after_an_error_and_after_a_caller_that_went_away() -> None:
+    async def fail(places: Places) -> None:
+        async with places.place():
+            raise ValueError("work failed")
 
-    def wait() -> None:
-        with places.place():
-            inside.set()
+    async def scenario() -> None:
+        places = Places(1, max_waiting=1)
+        with pytest.raises(ValueError, match="work failed"):
+            await fail(places)
+        async with places.place():
+            waiting = asyncio.create_task(fail(places))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        async with asyncio.timeout(1), places.place():
+            pass
 
-    with places.place():
-        thread = threading.Thread(target=wait)
-        thread.start()
-        assert not inside.wait(0.05)
-    thread.join(5)
-    assert inside.is_set()
-
-
-def test_an_error_gives_the_place_back() -> None:
-    places = Places(1, max_waiting=0)
-    for _ in range(3):
-        with pytest.raises(ZeroDivisionError), places.place():
-            raise ZeroDivisionError
-    with places.place():
-        pass
-
-
-def test_a_refusal_takes_no_place() -> None:
-    places = Places(1, max_waiting=0)
-    with places.place():
-        for _ in range(5):
-            with pytest.raises(Overloaded), places.place():
-                pass
-    with places.place():
-        pass
+    asyncio.run(scenario())

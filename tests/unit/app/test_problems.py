@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
 import logging
@@ -21,8 +22,8 @@ import app.errors
 import app.generation.errors
 import indexing.errors
 from app.api.middleware import RequestIdMiddleware
-from app.problems import install, problem_of
-from indexing.errors import LoadError, LoadErrorCode
+from app.problems import INDEX_ADVICE, install, problem_of
+from indexing.errors import IndexDamaged, IndexMissing, LoadError, LoadErrorCode
 
 SECRET = "password=hunter2"
 
@@ -42,6 +43,7 @@ STATUS: dict[str, int] = {
     "schema_behind": 503,
     "schema_unknown": 503,
     "collection_not_found": 404,
+    "forbidden": 403,
     "document_not_found": 404,
     "revision_not_found": 404,
     "job_not_found": 404,
@@ -94,7 +96,8 @@ ERRORS = [
 def test_every_error_with_a_name_has_its_status_and_code(cls: type[Exception]) -> None:
     problem = problem_of(cls("what a person should know"))
     code = cls.code  # type: ignore[attr-defined]
-    assert (problem.code, problem.status, problem.detail) == (code, STATUS[code], "what a person should know")
+    detail = INDEX_ADVICE if cls in (IndexMissing, IndexDamaged) else "what a person should know"
+    assert (problem.code, problem.status, problem.detail) == (code, STATUS[code], detail)
     assert problem.body()["type"] == f"urn:footnote:problem:{code}"
 
 
@@ -227,3 +230,10 @@ def test_a_long_or_odd_request_id_is_not_taken_over(client: TestClient) -> None:
         given = client.get("/busy", headers={"X-Request-ID": odd}).json()["request_id"]
         assert given != odd
         assert len(given) == 32
+
+
+def test_a_full_disk_is_named_and_no_path_is_told() -> None:
+    problem = problem_of(OSError(errno.ENOSPC, "No space left on device", "/srv/secret"))
+    assert (problem.status, problem.code) == (507, "storage_full")
+    assert "/srv" not in problem.detail
+    assert "/srv" not in problem_of(IndexMissing("no manifest in /srv/secret")).detail
