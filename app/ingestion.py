@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from app import building
@@ -21,6 +20,7 @@ from app.db.tables import JobRow
 from app.intake import remove_files
 from app.preparing import chunks_of, encode_missing
 from indexing.chunking import Chunker
+from indexing.encoding.base import Encoder
 from indexing.errors import LoadError
 from indexing.loaders import LoaderPool
 from indexing.types import Chunk, LoadedText, text_hash
@@ -78,10 +78,8 @@ def ingest(services: Services, pool: LoaderPool, board: Board, batch: Sequence[J
         recipe = building.recipe_of(services, version)
         loaded = load(services, pool, board, begun)
         cut = [_cut(item, text, recipe.chunker) for item, text in loaded]
-        texts = {text_hash(c.contextual_text): c.contextual_text for item in cut for c in item.chunks}
-        working = [item.job for item in cut]
-        encode_missing(services, recipe.encoder, texts, partial(board.progress, working, "encode"))
-        saved = save(services, board, collection_id, cut, version.chunker_fingerprint)
+        encoded = encode(services, board, recipe.encoder, cut)
+        saved = save(services, board, collection_id, encoded, version.chunker_fingerprint)
         # Another version may have been activated since.
         building.commit_pending(services, building.ensure_active(services, collection_id).id)
         publish(services, board, collection_id, saved)
@@ -122,6 +120,30 @@ def _cut(item: Begun, text: LoadedText, chunker: Chunker) -> Cut:
     title = item.file.title or text.title
     made = chunks_of(item.file.document_id, text, title, chunker)
     return Cut(job=item.job, file=item.file, text=text, chunks=tuple(made))
+
+
+class _Stopped(Exception):
+    """Some job that is being encoded for is to stop."""
+
+
+def encode(services: Services, board: Board, encoder: Encoder, cut: Sequence[Cut]) -> list[Cut]:
+    """Encodes the chunks' texts; gives the documents whose jobs were not stopped meanwhile."""
+    live = list(cut)
+
+    def go_on(done: int, total: int) -> None:
+        board.progress([item.job for item in live], "encode", done, total)
+        if done < total and any(board.is_stopped(item.job) for item in live):
+            raise _Stopped
+
+    while True:
+        texts = {text_hash(c.contextual_text): c.contextual_text for item in live for c in item.chunks}
+        try:
+            encode_missing(services, encoder, texts, go_on)
+        except _Stopped:
+            # Each part is kept as it is made: what is left is encoded without those that stopped.
+            live = [item for item in live if not board.is_stopped(item.job)]
+        else:
+            return live
 
 
 def save(services: Services, board: Board, collection_id: int, cut: Sequence[Cut], chunker: str) -> list[Cut]:

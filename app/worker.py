@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from app import building
 from app.cancelling import CANCELLED, CANCELLED_DETAIL, note_failure
 from app.db import jobs as queue
-from app.db.jobs import RetryPolicy
+from app.db.jobs import Released, RetryPolicy
 from app.db.tables import JobRow
 from app.ingestion import ingest
 from app.intake import INGEST
@@ -98,7 +98,7 @@ class Worker:
         """Gives back what is held, so that no one waits for a lease to end."""
         self._pool.close()
         with self.services.write() as session:
-            queue.release_worker(session, self.name)
+            self._note_released(session, queue.release_worker(session, self.name))
 
     def step(self) -> bool:
         """Takes one batch, or lets one index follow; False when there was nothing to do."""
@@ -127,6 +127,8 @@ class Worker:
         )
         if status == "failed":
             note_failure(session, job, code, detail)
+        elif status == "cancelled":
+            note_failure(session, job, CANCELLED, CANCELLED_DETAIL)
         self._let_go(job)
         logger.warning("job failed", extra={"action": "job_failed", "job": job.id, "code": code})
 
@@ -146,9 +148,7 @@ class Worker:
             if not queue.anything_due(session):
                 return []
         with self.services.write() as session:
-            for job_id in queue.release_expired(session).failed:
-                job = queue.get(session, job_id)
-                note_failure(session, job, job.error_code or queue.WORKER_LOST, job.error_detail or "")
+            self._note_released(session, queue.release_expired(session))
             batch = queue.claim(
                 session, self.name, [BUILD], limit=1, lease_seconds=settings.lease_seconds
             ) or queue.claim(
@@ -163,6 +163,13 @@ class Worker:
             self._held = {job.id: job for job in batch}
             self._stopped_jobs = set()
         return batch
+
+    def _note_released(self, session: Session, released: Released) -> None:
+        for job_id in released.failed:
+            job = queue.get(session, job_id)
+            note_failure(session, job, job.error_code or queue.WORKER_LOST, job.error_detail or "")
+        for job_id in released.cancelled:
+            note_failure(session, queue.get(session, job_id), CANCELLED, CANCELLED_DETAIL)
 
     def _run_batch(self, batch: Sequence[JobRow]) -> None:
         started = time.perf_counter()

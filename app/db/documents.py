@@ -245,8 +245,12 @@ def reopen(session: Session, document_id: int, *, now: datetime | None = None) -
 
 
 def wait_again(session: Session, document_id: int, *, now: datetime | None = None) -> None:
-    """Put a document that failed back to pending, for a job that is tried again. Raises DocumentNotFound."""
-    _update(session, document_id, status="pending", updated_at=now or utc_now(), **_NO_ERROR)
+    """Put a document that failed back to pending, for a job that is tried again; another stays as it is.
+
+    Raises DocumentNotFound.
+    """
+    if _locked(session, document_id).status == "failed":
+        _update(session, document_id, status="pending", updated_at=now or utc_now(), **_NO_ERROR)
 
 
 def patch(

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from app import intake
-from app.db import documents, versions
+from app import cancelling, intake, preparing
+from app.db import batches, documents, versions
 from app.db import jobs as queue
 from app.db.tables import DocumentRow, JobRow
 from app.db.types import utc_now
@@ -177,6 +177,90 @@ def test_a_job_cancelled_in_work_leaves_its_document_unserved_and_the_others_rea
     assert sources(services, "lease") == ["leases.md"]
     assert document_of(services, tea).revision == 0
     assert document_of(services, tea).status != "processing", "no one works on it"
+
+
+def begun_and_cancelled(services: Services, worker: str) -> intake.Accepted:
+    """A document that a worker was about when its job was cancelled."""
+    accepted = submit(services, "tea.md", PAGES["tea.md"])
+    with services.write() as session:
+        batch = queue.claim(session, worker, [intake.INGEST], lease_seconds=LEASE_SECONDS)
+        batches.begin(session, {accepted.document.id: 1})
+        cancelling.cancel(session, batch[0].id)
+    assert document_of(services, accepted).status == "processing"
+    return accepted
+
+
+def assert_cancelled(services: Services, accepted: intake.Accepted) -> None:
+    document = document_of(services, accepted)
+    assert job_of(services, accepted).status == "cancelled"
+    assert (document.status, document.error_code) == ("failed", "cancelled"), "no one works on it"
+
+
+def test_a_job_cancelled_while_its_worker_was_killed_leaves_its_document_failed(services: Services) -> None:
+    accepted = begun_and_cancelled(services, "killed")
+    time.sleep(1.1 * LEASE_SECONDS)
+    Worker(services).drain()
+    assert_cancelled(services, accepted)
+    with services.write() as session:
+        cancelling.retry(session, job_of(services, accepted).id)
+    Worker(services).drain()
+    assert document_of(services, accepted).status == "ready"
+
+
+def test_a_cancelled_job_given_back_by_a_worker_that_stops_leaves_its_document_failed(
+    services: Services,
+) -> None:
+    accepted = begun_and_cancelled(services, "stopping")
+    Worker(services, name="stopping").close()
+    assert_cancelled(services, accepted)
+
+
+def test_a_cancelled_job_that_fails_leaves_its_document_failed(services: Services, encoder: Hooked) -> None:
+    accepted = submit(services, "tea.md", PAGES["tea.md"])
+
+    def cancel_and_fail() -> None:
+        with services.write() as session:
+            cancelling.cancel(session, job_of(services, accepted).id)
+        raise EncoderError("the model is broken")
+
+    encoder.hook = cancel_and_fail
+    Worker(services).drain()
+    assert_cancelled(services, accepted)
+
+
+def test_retrying_a_cancelled_job_that_was_overtaken_leaves_its_document_ready(services: Services) -> None:
+    accepted = submit(services, "tea.md", PAGES["tea.md"])
+    with services.write() as session:
+        cancelling.cancel(session, job_of(services, accepted).id)
+    submit(services, "tea.md", PAGES["tea.md"])
+    Worker(services).drain()
+    with services.write() as session:
+        cancelling.retry(session, job_of(services, accepted).id)
+    Worker(services).drain()
+    assert document_of(services, accepted).status == "ready"
+
+
+def test_cancelling_stops_the_encoding_and_only_of_what_was_cancelled(
+    services: Services, encoder: Hooked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing, "TEXTS_A_SAVE", 1)
+    long = "\n\n".join(f"# Part {n}\n\n" + f"Of matter {n} much is said here. " * 60 for n in range(20))
+    book, tea = submit(services, "book.md", long), submit(services, "tea.md", PAGES["tea.md"])
+    parts: list[int] = []
+
+    def cancel_at_the_third() -> None:
+        parts.append(1)
+        if len(parts) == 3:
+            with services.write() as session:
+                cancelling.cancel(session, job_of(services, book).id)
+            time.sleep(LEASE_SECONDS)  # more than a heartbeat: the worker learns of it
+
+    encoder.hook = cancel_at_the_third
+    Worker(services).drain()
+    assert 3 < len(parts) < 8, "the rest of the book is not encoded, but the other document is"
+    assert_cancelled(services, book)
+    assert job_of(services, tea).status == "succeeded"
+    assert sources(services, "pot") == ["tea.md"]
 
 
 def test_the_lease_of_a_long_step_is_kept(services: Services, encoder: Hooked) -> None:
