@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from app.db import arrivals, collections, documents, jobs
 from app.db.arrivals import NewDocument
+from app.db.errors import InvalidText, MetadataError
+from app.db.metadata import flatten
 from app.db.tables import DocumentRow, JobRow
+from app.db.texts import checked_text
 from app.store import StoredFile
 
 if TYPE_CHECKING:
@@ -18,6 +22,9 @@ if TYPE_CHECKING:
 
 UNSET = documents.UNSET
 INGEST = "ingest"
+
+MAX_TITLE_CHARS = 1000
+MAX_METADATA_BYTES = 64 * 1024  # as JSON in UTF-8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +62,7 @@ def submit(services: Services, submission: Submission, stream: BinaryIO) -> Acce
     The same source with the same bytes and title changes nothing; with others it becomes a new revision.
     Raises PayloadTooLarge, CollectionNotFound, InvalidText, MetadataError.
     """
+    _check(submission)  # before the bytes are kept
     with services.store.adding():
         stored = keep_file(services, stream)
         with services.write() as session:
@@ -71,10 +79,15 @@ def keep_file(services: Services, stream: BinaryIO) -> StoredFile:
 
 def accept(services: Services, session: Session, submission: Submission, stored: StoredFile) -> Accepted:
     """The second half of `submit`: document, revision and job, in the caller's transaction."""
+    _check(submission)
+    collection = collections.get_by_name(session, submission.collection)
+    source = submission.source or submission.filename
+    present = documents.get_by_source(session, collection.id, source) if submission.metadata else None
+    size = _n_bytes(present.meta) if present is not None else 0
     upserted = documents.upsert_pending(
         session,
-        collection=collections.get_by_name(session, submission.collection),
-        source=submission.source or submission.filename,
+        collection=collection,
+        source=source,
         content_hash=stored.content_hash,
         n_bytes=stored.n_bytes,
         title=submission.title,
@@ -82,6 +95,7 @@ def accept(services: Services, session: Session, submission: Submission, stored:
         media_type=submission.media_type,
         meta=submission.metadata,
     )
+    _check_growth(size, upserted.document.meta if submission.metadata else {})
     waiting = upserted.revision
     job = None if waiting is None else enqueue(services, session, upserted.document, waiting)
     return Accepted(document=upserted.document, job=job, is_new=upserted.is_new)
@@ -94,6 +108,7 @@ def accept_all(
     owners = {name: collections.get_by_name(session, name) for name in {item.collection for item, _ in files}}
     new: dict[str, dict[int, NewDocument]] = {name: {} for name in owners}
     for submission, stored in files:
+        _check(submission)
         # Where two files have the same source, the second is a revision of the first.
         new[submission.collection].setdefault(_id_of(submission), _new_document(submission, stored))
     inserted: set[int] = set()
@@ -111,6 +126,34 @@ def accept_all(
             waits = accept(services, session, submission, stored).job is not None
             taken.append(Taken(document_id=document_id, waits=waits))
     return taken
+
+
+def _check(submission: Submission) -> None:
+    """Raises InvalidText, MetadataError for what is too long."""
+    checked_text("source", submission.source or submission.filename, max_bytes=documents.MAX_SOURCE_BYTES)
+    _check_title(submission.title)
+    _check_size(submission.metadata or {})
+
+
+def _check_title(title: str | documents.Unset | None) -> None:
+    if isinstance(title, str) and len(title) > MAX_TITLE_CHARS:
+        raise InvalidText(f"title is longer than {MAX_TITLE_CHARS} characters")
+
+
+def _check_size(metadata: Mapping[str, Any]) -> None:
+    if _n_bytes(metadata) > MAX_METADATA_BYTES:
+        raise MetadataError(f"the metadata is longer than {MAX_METADATA_BYTES} bytes of JSON")
+
+
+def _check_growth(before: int, metadata: Mapping[str, Any]) -> None:
+    """What was merged does not pass the limit; with what a loader gave it may be beyond it already."""
+    if _n_bytes(metadata) > before:
+        _check_size(metadata)
+
+
+def _n_bytes(metadata: Mapping[str, Any]) -> int:
+    flatten(metadata)  # names what is no JSON at all
+    return len(json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def _id_of(submission: Submission) -> int:
@@ -176,11 +219,15 @@ def patch(
 
     Raises DocumentNotFound, InvalidText, MetadataError.
     """
+    _check_title(title)
+    _check_size(metadata or {})
     with services.write() as session:
         # Locked as by whatever logs a change: the title is compared with the one that it replaces.
         collections.lock(session, documents.get(session, document_id).collection_id)
-        before = documents.get(session, document_id).title
+        row = documents.get(session, document_id)
+        before, size = row.title, _n_bytes(row.meta)
         document = documents.patch(session, document_id, title=title, meta=metadata)
+        _check_growth(size, document.meta)
         if document.title != before:
             enqueue(services, session, document, documents.reopen(session, document_id))
 

@@ -1,16 +1,21 @@
-"""Taking many files in at once."""
+"""Taking files in: many at once, and none whose fields are too long."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import sha256
+from io import BytesIO
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from app import intake
 from app.db import documents
+from app.db.errors import InvalidText, InvalidValue, MetadataError
 from app.db.tables import JobRow
 from app.intake import Submission
+from app.services import Services
 from app.store import StoredFile
 
 
@@ -64,3 +69,64 @@ def test_what_is_ready_and_unchanged_needs_no_work(take, services):
         document.status, document.revision = "ready", 1
     assert take(("a.txt", "A"), ("a.txt", "Z")) == [False, True]
     assert revisions_waiting(services) == [("/docs/a.txt", 1), ("/docs/a.txt", 2)]
+
+
+def send_one(services: Services, **fields: Any) -> None:
+    intake.submit(services, Submission(filename="a.txt", **fields), BytesIO(b"A"))
+
+
+def send_many(services: Services, **fields: Any) -> None:
+    given = Submission(filename="a.txt", **fields)
+    stored = StoredFile(content_hash=sha256(b"A").hexdigest(), n_bytes=1)
+    with services.write() as session:
+        intake.accept_all(services, session, [(given, stored)])
+
+
+def patch(services: Services, **fields: Any) -> None:
+    send_one(services)
+    intake.patch(services, documents.id_of("default", "a.txt"), **fields)
+
+
+KIBIBYTE = "ü" * 512
+
+
+@pytest.mark.parametrize("way", [send_one, send_many, patch])
+@pytest.mark.parametrize(
+    ("fits", "too_long", "error"),
+    [
+        ({"title": "ü" * 1000}, {"title": "u" * 1001}, InvalidText),
+        ({"metadata": {"a": [KIBIBYTE] * 63}}, {"metadata": {"a": [KIBIBYTE] * 64}}, MetadataError),
+    ],
+    ids=["title", "metadata"],
+)
+def test_a_field_that_is_too_long_is_refused_whichever_way_it_comes(
+    services: Services,
+    way: Callable[..., None],
+    fits: dict[str, Any],
+    too_long: dict[str, Any],
+    error: type[InvalidValue],
+) -> None:
+    with pytest.raises(error):
+        way(services, **too_long)
+    way(services, **fits)
+    with services.read() as session:
+        row = documents.get(session, documents.id_of("default", "a.txt"))
+    assert row.title == fits.get("title")
+    assert row.meta == fits.get("metadata", {})
+
+
+def test_nothing_is_kept_of_what_is_refused(services: Services) -> None:
+    for fields in ({"title": "u" * 1001}, {"source": "u" * 2001}):
+        with pytest.raises(InvalidText):
+            send_one(services, **fields)
+    assert not services.store.path(sha256(b"A").hexdigest()).exists()
+
+
+def test_metadata_does_not_grow_beyond_the_limit_patch_by_patch(services: Services) -> None:
+    half = [KIBIBYTE] * 40
+    patch(services, metadata={"a": half})
+    with pytest.raises(MetadataError):
+        patch(services, metadata={"b": half})
+    with pytest.raises(MetadataError):
+        send_one(services, metadata={"b": half})
+    patch(services, metadata={"a": None, "b": half})
