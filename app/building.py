@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from app import abandoned
 from app.db import chunks, collections, documents, versions
 from app.db.tables import IndexVersionRow
 from app.errors import Conflict
@@ -183,8 +184,10 @@ def build(
     """A new version beside the one that is served, holding every document; state `ready` once it is verified.
 
     What is encoded is kept in the database as it is made, so an interrupted build starts where it stopped.
+    What builds that were killed have left of the collection is removed first.
     Raises IndexDamaged when the finished version does not pass its own check.
     """
+    abandoned.sweep(services, collection_id)
     say = progress or (lambda _stage, _done, _total: None)
     row = create(
         services,
@@ -192,20 +195,21 @@ def build(
         encoder_spec or services.encoder_spec(),
         chunker_spec or services.chunker_spec(),
     )
-    try:
-        _fill(services, row, say)
-        say("verify", 0, 1)
-        if found := problems(services, row.id):
-            raise IndexDamaged("; ".join(f"{problem.path}: {problem.detail}" for problem in found[:5]))
-        say("verify", 1, 1)
-    except BaseException as error:
+    with abandoned.building_lock(services.settings.indexes_dir, row.id):
+        try:
+            _fill(services, row, say)
+            say("verify", 0, 1)
+            if found := problems(services, row.id):
+                raise IndexDamaged("; ".join(f"{problem.path}: {problem.detail}" for problem in found[:5]))
+            say("verify", 1, 1)
+        except BaseException as error:
+            with services.write() as session:
+                versions.set_status(session, row.id, "failed", error=f"{type(error).__name__}: {error}")
+            shutil.rmtree(services.settings.indexes_dir / row.id, ignore_errors=True)
+            raise
         with services.write() as session:
-            versions.set_status(session, row.id, "failed", error=f"{type(error).__name__}: {error}")
-        shutil.rmtree(services.settings.indexes_dir / row.id, ignore_errors=True)
-        raise
-    with services.write() as session:
-        versions.set_status(session, row.id, "ready")
-        return versions.get(session, row.id)
+            versions.set_status(session, row.id, "ready")
+            return versions.get(session, row.id)
 
 
 def _fill(services: Services, row: IndexVersionRow, say: Callable[[str, int, int], None]) -> None:

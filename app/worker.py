@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from sqlalchemy.exc import OperationalError
 
-from app import building
+from app import abandoned, building
 from app.cancelling import CANCELLED, CANCELLED_DETAIL, note_failure
 from app.db import jobs as queue
 from app.db.jobs import Released, RetryPolicy
@@ -57,8 +57,7 @@ class Worker:
     def run(self) -> None:
         """Works until `stop` is called; a database that cannot be reached is waited for."""
         logger.info("worker started", extra={"action": "worker_started", "worker": self.name})
-        with self.services.store.removing():
-            self.services.store.sweep()
+        self._sweep()
         beat = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         beat.start()
         try:
@@ -208,6 +207,15 @@ class Worker:
     def _let_go(self, job: JobRow) -> None:
         with self._lock:
             self._held.pop(job.id, None)
+
+    def _sweep(self) -> None:
+        """Removes what killed processes have left."""
+        with self.services.store.removing():
+            self.services.store.sweep()
+        try:
+            abandoned.sweep(self.services)
+        except OperationalError:
+            logger.exception("database not reachable", extra={"action": "database_error"})
 
     def _step_safely(self) -> bool:
         try:
