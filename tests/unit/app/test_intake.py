@@ -18,10 +18,12 @@ from app.intake import Submission
 from app.services import Services
 from app.store import StoredFile
 
+Take = Callable[..., list[bool]]
+
 
 @pytest.fixture
-def take(services):
-    def take(*files):
+def take(services: Services) -> Take:
+    def take(*files: tuple[str, str]) -> list[bool]:
         """(source, content) pairs; gives whether a job waits for each."""
         given = [
             (
@@ -39,30 +41,30 @@ def take(services):
     return take
 
 
-def revisions_waiting(services):
+def revisions_waiting(services: Services) -> list[tuple[str, int]]:
     """(source, revision) of every job that waits, in the order of the queue."""
     with services.read() as session:
         rows = session.scalars(select(JobRow).order_by(JobRow.created_at))
         return [(row.payload["source"], row.payload["revision"]) for row in rows]
 
 
-def test_each_new_file_gets_a_document_and_a_job_in_order(take, services):
+def test_each_new_file_gets_a_document_and_a_job_in_order(take: Take, services: Services) -> None:
     assert take(("b.txt", "B"), ("a.txt", "A")) == [True, True]
     assert revisions_waiting(services) == [("/docs/b.txt", 1), ("/docs/a.txt", 1)]
 
 
-def test_the_second_file_of_a_source_is_a_revision_of_the_first(take, services):
+def test_the_second_file_of_a_source_is_a_revision_of_the_first(take: Take, services: Services) -> None:
     assert take(("a.txt", "A"), ("a.txt", "Z")) == [True, True]
     assert revisions_waiting(services) == [("/docs/a.txt", 1), ("/docs/a.txt", 2)]
 
 
-def test_what_waits_already_gets_no_second_job(take, services):
+def test_what_waits_already_gets_no_second_job(take: Take, services: Services) -> None:
     take(("a.txt", "A"))
     assert take(("a.txt", "A"), ("b.txt", "B")) == [True, True]
     assert revisions_waiting(services) == [("/docs/a.txt", 1), ("/docs/b.txt", 1)]
 
 
-def test_what_is_ready_and_unchanged_needs_no_work(take, services):
+def test_what_is_ready_and_unchanged_needs_no_work(take: Take, services: Services) -> None:
     take(("a.txt", "A"))
     with services.write() as session:
         document = documents.get(session, documents.id_of("default", "/docs/a.txt"))

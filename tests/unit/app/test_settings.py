@@ -17,6 +17,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "FOOTNOTE_SERVER_HOST": ("0.0.0.0", "0.0.0.0"),
     "FOOTNOTE_SERVER_PORT": ("9000", 9000),
     "FOOTNOTE_SERVER_MAX_UPLOAD_BYTES": ("10", 10),
+    "FOOTNOTE_SERVER_HOSTS": ('["docs.example"]', ("docs.example",)),
     "FOOTNOTE_SERVER_MAX_CONCURRENT": ("3", 3),
     "FOOTNOTE_SERVER_MAX_WAITING": ("0", 0),
     "FOOTNOTE_SERVER_SHUTDOWN_SECONDS": ("3", 3),
