@@ -38,7 +38,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
         pages = sorted(path for path in (DOCS / "manual").iterdir() if not path.name.startswith("_"))
         report = ingest_files(services, [(path, path.name) for path in pages], "default", say=lambda *_: None)
         assert report.failed == []
-        assert len(report.ready) == len(pages) == 22
+        assert len(report.ready) == len(pages)
         yield services
 
 
