@@ -18,8 +18,8 @@ from retrievers.hybrid import HybridRetriever
 from retrievers.rank_bm25 import RankBm25Retriever
 
 if TYPE_CHECKING:
+    from app.db.engine import OpenSession
     from app.encoders import EncoderPool
-    from app.services import ReadSession
     from app.settings import SearchSettings
     from app.snapshots import SnapshotCache
     from retrievers.types import Mode
@@ -60,7 +60,7 @@ class Indexes:
     """Opens index versions by id."""
 
     def __init__(
-        self, read: ReadSession, snapshots: SnapshotCache, encoders: EncoderPool, settings: SearchSettings
+        self, read: OpenSession, snapshots: SnapshotCache, encoders: EncoderPool, settings: SearchSettings
     ) -> None:
         self._read = read
         self._snapshots = snapshots

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
@@ -25,10 +24,6 @@ from app.snapshots import SnapshotCache
 from app.store import FileStore
 from indexing.chunking import ChunkerSpec
 from indexing.encoding.factory import EncoderSpec, load_encoder
-
-
-class ReadSession(Protocol):
-    def __call__(self) -> AbstractContextManager[Session]: ...
 
 
 @dataclass(eq=False)

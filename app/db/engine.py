@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.db.errors import DatabaseUrlError
 
 BUSY_TIMEOUT_SECONDS = 30.0
+
+OpenSession = Callable[[], AbstractContextManager[Session]]
+"""Opens a session for one transaction: committed at the end of the block, rolled back on an error."""
 
 
 def create_engine(url: str, *, pool_size: int = 5) -> Engine:
