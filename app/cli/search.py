@@ -111,8 +111,8 @@ def _print_footnotes(result: AnswerResult) -> None:
     console.print("\n")
     for citation in answer.citations:
         page = f", page {citation.page}" if citation.page else ""
-        name = citation.title or citation.source
-        head = f"[{citation.n}] {name} — {citation.source}{page}, characters {citation.start}–{citation.end}"
+        name = f"{citation.title} — {citation.source}" if citation.title else citation.source
+        head = f"[{citation.n}] {name}{page}, characters {citation.start}–{citation.end}"
         console.print(Text(head, style="dim"), soft_wrap=True)
         console.print(Text("    “" + " ".join(citation.quote.split()) + "”"), soft_wrap=True)
     notes = "".join(f" {note}." for note in answer.notes)
