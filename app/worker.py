@@ -7,7 +7,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -58,25 +59,17 @@ class Worker:
         """Works until `stop` is called; a database that cannot be reached is waited for."""
         logger.info("worker started", extra={"action": "worker_started", "worker": self.name})
         self._sweep()
-        beat = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        beat.start()
-        try:
+        with self._beating():
             while not self._stopping.is_set():
                 if not self._step_safely():
                     self._stopping.wait(self.services.settings.worker.poll_seconds)
-        finally:
-            self._stopping.set()
-            beat.join()
-            self.close()
-            logger.info("worker stopped", extra={"action": "worker_stopped", "worker": self.name})
+        logger.info("worker stopped", extra={"action": "worker_stopped", "worker": self.name})
 
     def drain(
         self, on_step: Callable[[], None] = lambda: None, until: Callable[[], bool] = lambda: True
     ) -> None:
         """Works until nothing is due and `until` says so: for a command that ingests by itself."""
-        beat = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        beat.start()
-        try:
+        with self._beating():
             while not self._stopping.is_set():
                 worked = self.step()
                 on_step()
@@ -84,10 +77,6 @@ class Worker:
                     if until():
                         break
                     self._stopping.wait(self.services.settings.worker.poll_seconds)
-        finally:
-            self._stopping.set()
-            beat.join()
-            self.close()
 
     def stop(self) -> None:
         """Asks the worker to stop after the batch in hand."""
@@ -226,10 +215,23 @@ class Worker:
             logger.exception("step failed", extra={"action": "step_failed"})
         return False
 
-    def _beat(self) -> None:
+    @contextmanager
+    def _beating(self) -> Iterator[None]:
+        """A heartbeat until the work has ended, which is later than a stop is asked for; then closes."""
+        ended = threading.Event()
+        beat = threading.Thread(target=self._beat, args=(ended,), name="heartbeat", daemon=True)
+        beat.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            beat.join()
+            self.close()
+
+    def _beat(self, ended: threading.Event) -> None:
         """Keeps the leases of the jobs in hand; three beats fit in one lease."""
         seconds = self.services.settings.worker.lease_seconds
-        while not self._stopping.wait(seconds / 3):
+        while not ended.wait(seconds / 3):
             with self._lock:
                 held = list(self._held)
             if not held:

@@ -273,6 +273,27 @@ def test_the_lease_of_a_long_step_is_kept(services: Services, encoder: Hooked) -
     assert job_of(services, accepted).attempts == 1
 
 
+def test_a_worker_that_is_to_stop_keeps_the_lease_of_the_batch_in_hand(
+    services: Services, encoder: Hooked
+) -> None:
+    accepted = submit(services, "tea.md", PAGES["tea.md"])
+    worker, leases = Worker(services), []
+
+    def stop() -> None:
+        encoder.hook = lambda: None
+        worker.stop()
+        time.sleep(1.5 * LEASE_SECONDS)
+        leases.append(job_of(services, accepted).lease_expires_at)
+
+    encoder.hook = stop
+    worker.run()
+    (lease,) = leases
+    job = job_of(services, accepted)
+    assert (job.status, job.attempts) == ("succeeded", 1)
+    assert lease is not None
+    assert lease > job.finished_at - timedelta(seconds=LEASE_SECONDS / 2), "the lease ended during the work"
+
+
 def test_a_worker_that_lost_its_lease_neither_publishes_nor_fails(
     services: Services, encoder: Hooked
 ) -> None:
