@@ -61,6 +61,7 @@ class LlmServer:
     def __init__(self, script: Sequence[Reply]) -> None:
         self.script = list(script)
         self.requests: list[Request] = []
+        self.was_left = threading.Event()  # set when a client went away in the middle
         self._closing = threading.Event()
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"owner": self})
@@ -112,6 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(reply, request.user if reply.echo_prompt else reply.text)
         except OSError:  # the client has gone: that is what some tests are about
             self.close_connection = True
+            self.owner.was_left.set()
 
     def _reply(self, reply: Reply, text: str) -> None:
         if reply.body is not None or reply.status != 200:

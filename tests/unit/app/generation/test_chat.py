@@ -177,7 +177,9 @@ def test_closing_the_stream_closes_the_connection() -> None:
     with LlmServer([Reply(text="x" * 4000, pause_seconds=0.01)]) as server:
         parts = client(server).stream(MESSAGES)
         next(parts)
+        assert not server.was_left.is_set()
         parts.close()  # type: ignore[attr-defined]
+        assert server.was_left.wait(5)
 
 
 def test_events_without_choices_or_text_are_passed_over() -> None:
