@@ -88,3 +88,16 @@ def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
     sys.stdout.write(json.dumps(plain, ensure_ascii=False, indent=2, default=str) + "\n")
+
+
+def read_object(text: str | None, option: str) -> dict[str, Any] | None:
+    """The JSON object that an option gives; anything else is wrong usage of that option."""
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise typer.BadParameter(f"not JSON: {error}", param_hint=option) from error
+    if not isinstance(value, dict):
+        raise typer.BadParameter("give a JSON object", param_hint=option)
+    return value

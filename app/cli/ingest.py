@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from app.cli.context import (
     errors,
     fail,
     print_json,
+    read_object,
     services_for,
 )
 from app.cli.progress import Say, progress
@@ -84,7 +84,7 @@ def ingest_command(
         footnote ingest docs/ --collection manuals --exclude '*.tmp'
     """
     files = _files(paths, include or [], exclude or [])
-    meta = _metadata(metadata)
+    meta = read_object(metadata, "--metadata")
     if not files:
         fail("there is no file at " + ", ".join(str(path) for path in paths))
     if title is not None and len(files) > 1:
@@ -233,15 +233,3 @@ def _walk(folder: Path) -> Iterator[Path]:
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS)
         yield from (Path(root, name) for name in sorted(names) if not name.startswith("."))
-
-
-def _metadata(text: str | None) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise typer.BadParameter(f"not JSON: {error}", param_hint="--metadata") from error
-    if not isinstance(value, dict):
-        raise typer.BadParameter("give a JSON object", param_hint="--metadata")
-    return value

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -12,7 +11,15 @@ from rich.text import Text
 from app.answer import explain
 from app.answering import AnswerResult, stream_answer
 from app.api.views import answer_out, search_out
-from app.cli.context import CollectionOption, HomeOption, JsonOption, console, print_json, services_for
+from app.cli.context import (
+    CollectionOption,
+    HomeOption,
+    JsonOption,
+    console,
+    print_json,
+    read_object,
+    services_for,
+)
 from app.generation.base import Delta
 from app.searching import SearchRequest, search
 from app.services import Services
@@ -129,17 +136,5 @@ def _request(query: str, collection: str, top_k: int, mode: str | None, filters:
         collection=collection,
         top_k=top_k,
         mode=mode,  # type: ignore[arg-type]
-        filters=_filters(filters),
+        filters=read_object(filters, "--filter"),
     )
-
-
-def _filters(text: str | None) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise typer.BadParameter(f"not JSON: {error}", param_hint="--filter") from error
-    if not isinstance(value, dict):
-        raise typer.BadParameter("give a JSON object", param_hint="--filter")
-    return value
