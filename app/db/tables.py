@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Float,
     ForeignKey,
@@ -257,3 +258,32 @@ class IdempotencyKeyRow(Base):
     status_code: Mapped[int | None] = mapped_column(Integer)
     response: Mapped[Any] = mapped_column(JSON(none_as_null=True), nullable=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class GoldenQuestionRow(Base):
+    """A question, and what a search for it must find: `[{"source": …, "quote": … or null}, …]`."""
+
+    __tablename__ = "golden_questions"
+    __table_args__ = (Index(None, "collection_id", "created_at", "id"),)
+
+    id: Mapped[int] = mapped_column(Identifier, primary_key=True, autoincrement=False)
+    collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"))
+    question: Mapped[str] = mapped_column(Text)
+    expected: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class SyncedFileRow(Base):
+    """A document that a sync took from a folder, and the file as it was then.
+
+    `modified_ns` is None where the file was so fresh that a later change could bear the same time.
+    """
+
+    __tablename__ = "synced_files"
+
+    document_id: Mapped[int] = mapped_column(
+        ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    content_hash: Mapped[str] = mapped_column(String(64))
+    n_bytes: Mapped[int] = mapped_column(Identifier)
+    modified_ns: Mapped[int | None] = mapped_column(BigInteger)
