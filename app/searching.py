@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from app.db import chunks, collections, filters
+from app.db import chunks, collections, filters, versions
+from app.db.errors import VersionNotFound
 from indexing.errors import IndexDamaged
 from indexing.types import ChunkId
 from retrievers.base import Retriever
@@ -17,6 +18,9 @@ from retrievers.types import Hit, Mode, Passage, Query
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sqlalchemy.orm import Session
+
+    from app.db.tables import CollectionRow
     from app.services import Services
 
 MARGIN = 8
@@ -31,6 +35,8 @@ class SearchRequest:
     mode: Mode | None = None
     filters: Mapping[str, Any] | None = None
     explain: bool = False
+    index_version: str | None = None
+    """The version to search, with its own encoder; None: the one that is served."""
 
 
 @dataclass(slots=True)
@@ -67,13 +73,14 @@ class SearchResult:
 def search(services: Services, request: SearchRequest) -> SearchResult:
     """The best passages for a query, each loaded from the database before it is shown.
 
-    Raises CollectionNotFound, FilterError, and IndexVersionError when the index cannot be read.
+    Raises CollectionNotFound, VersionNotFound, FilterError, and IndexVersionError when the index cannot be
+    read.
     """
     timings = Timings()
     mode = request.mode or services.settings.search.mode
     with timings.stage("filter"), services.read() as session:
         collection = collections.get_by_name(session, request.collection)
-        version_id = collection.active_version_id
+        version_id = _version(session, collection, request.index_version)
         allowed = (
             filters.allowed_documents(session, collection.id, request.filters) if request.filters else None
         )
@@ -118,6 +125,15 @@ def search(services: Services, request: SearchRequest) -> SearchResult:
         timings_ms=timings.rounded(),
         bm25_terms=terms,
     )
+
+
+def _version(session: Session, collection: CollectionRow, wanted: str | None) -> str | None:
+    """The version to be searched: the one asked for, if it is one of this collection."""
+    if wanted is None:
+        return collection.active_version_id
+    if versions.get(session, wanted).collection_id != collection.id:
+        raise VersionNotFound(f"the index version {wanted!r} is of another collection")
+    return wanted
 
 
 def _retrieve(retriever: Retriever, query: Query, top_k: int) -> list[Hit]:

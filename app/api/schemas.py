@@ -276,6 +276,91 @@ class IndexBuilding(Response):
     job: JobOut
 
 
+class GoldenExpected(Request):
+    source: str = Field(
+        min_length=1, max_length=2000, description="The document's source, or its id", examples=["tea"]
+    )
+    quote: str | None = Field(
+        None,
+        min_length=1,
+        max_length=10_000,
+        description="A verbatim quotation of the document: the place that must be found",
+    )
+
+
+class GoldenIn(Request):
+    question: str = Field(min_length=1, max_length=10_000, pattern=r"\S", examples=["How is tea made?"])
+    collection: CollectionName = "default"
+    expected: list[GoldenExpected] = Field(
+        min_length=1, max_length=1000, description="The documents, or places in them, that must be found"
+    )
+
+
+class GoldenExpectedOut(Response):
+    source: str
+    quote: str | None
+
+
+class GoldenOut(Response):
+    id: str
+    collection: str
+    question: str
+    expected: list[GoldenExpectedOut]
+    created_at: datetime
+
+
+class GoldenList(Response):
+    data: list[GoldenOut]
+
+
+class GoldenDeleted(Response):
+    id: str
+    deleted: bool
+
+
+class GoldenRunIn(Request):
+    collection: CollectionName = "default"
+    index_version: str | None = Field(None, max_length=64, description="Default: the version that is served")
+    mode: Mode | None = Field(None, description="Default: the `search.mode` setting")
+    top_k: Annotated[int, Field(ge=1, le=1000, description="How many passages are looked at")] = 10
+
+
+class GoldenItemOut(Response):
+    source: str
+    quote: str | None
+    rank: int | None
+    stale: Literal["document_missing", "document_not_ready", "quote_missing"] | None
+
+
+class GoldenOutcomeOut(Response):
+    id: str
+    question: str
+    recall: float | None
+    mrr: float | None
+    ndcg: float | None
+    expected: list[GoldenItemOut]
+
+
+class MeanOut(Response):
+    """The mean over the questions, with its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class GoldenRunOut(Response):
+    index_version: str | None
+    mode: str
+    top_k: int
+    n_questions: int
+    n_stale: int
+    recall: MeanOut | None
+    mrr: MeanOut | None
+    ndcg: MeanOut | None
+    questions: list[GoldenOutcomeOut]
+
+
 class Health(Response):
     status: Literal["ok", "unavailable"]
     checks: dict[str, str] = {}

@@ -14,12 +14,20 @@ from app.api.schemas import (
     CollectionOut,
     DocumentOut,
     ErrorBody,
+    GoldenExpectedOut,
+    GoldenItemOut,
+    GoldenOut,
+    GoldenOutcomeOut,
+    GoldenRunOut,
     HitOut,
     IndexVersionOut,
     JobOut,
+    MeanOut,
     SearchOut,
 )
+from app.db.golden import GoldenQuestion
 from app.db.tables import CollectionRow, DocumentRow, IndexVersionRow, JobRow
+from app.golden import GoldenRun, Mean, Outcome
 from app.ids import format_id
 from app.searching import SearchResult
 from indexing.types import Chunk
@@ -179,4 +187,49 @@ def version_out(row: IndexVersionRow, collection: CollectionRow) -> IndexVersion
         change_number=row.change_number,
         created_at=row.created_at,
         activated_at=row.activated_at,
+    )
+
+
+def golden_out(question: GoldenQuestion, collection: str) -> GoldenOut:
+    return GoldenOut(
+        id=format_id(question.id),
+        collection=collection,
+        question=question.question,
+        expected=[GoldenExpectedOut(source=item.source, quote=item.quote) for item in question.expected],
+        created_at=question.created_at,
+    )
+
+
+def golden_run_out(run: GoldenRun) -> GoldenRunOut:
+    return GoldenRunOut(
+        index_version=run.version_id,
+        mode=run.mode,
+        top_k=run.top_k,
+        n_questions=run.n_measured,
+        n_stale=len(run.outcomes) - run.n_measured,
+        recall=_mean_out(run.mean("recall")),
+        mrr=_mean_out(run.mean("mrr")),
+        ndcg=_mean_out(run.mean("ndcg")),
+        questions=[_outcome_out(outcome) for outcome in run.outcomes],
+    )
+
+
+def _mean_out(mean: Mean | None) -> MeanOut | None:
+    return MeanOut(mean=mean.mean, low=mean.low, high=mean.high) if mean is not None else None
+
+
+def _outcome_out(outcome: Outcome) -> GoldenOutcomeOut:
+    values = outcome.values or {}
+    return GoldenOutcomeOut(
+        id=format_id(outcome.question.id),
+        question=outcome.question.question,
+        recall=values.get("recall"),
+        mrr=values.get("mrr"),
+        ndcg=values.get("ndcg"),
+        expected=[
+            GoldenItemOut(
+                source=item.expected.source, quote=item.expected.quote, rank=item.rank, stale=item.stale
+            )
+            for item in outcome.items
+        ],
     )

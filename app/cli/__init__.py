@@ -10,6 +10,7 @@ import typer
 
 from app.cli.context import remember_home
 from app.cli.evaluation import eval_command
+from app.cli.golden import golden_app
 from app.cli.index import index_app
 from app.cli.ingest import ingest_command
 from app.cli.maintenance import db_app, doctor_command
@@ -54,6 +55,7 @@ app.command("quickstart")(quickstart_command)
 app.command("eval")(eval_command)
 app.command("doctor")(doctor_command)
 app.add_typer(index_app, name="index")
+app.add_typer(golden_app, name="golden")
 app.add_typer(documents_app, name="documents")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(db_app, name="db")

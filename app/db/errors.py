@@ -8,6 +8,7 @@ DatabaseError
 │     └── SchemaUnknown     the tables are newer than this program
 ├── NotFound
 │     ├── CollectionNotFound · DocumentNotFound · RevisionNotFound · JobNotFound · VersionNotFound
+│     └── GoldenQuestionNotFound
 ├── Conflict
 │     ├── CollectionExists  the name is taken
 │     ├── CollectionInUse   the default collection is never deleted
@@ -88,6 +89,10 @@ class JobNotFound(NotFound):
 
 class VersionNotFound(NotFound):
     code = "index_version_not_found"
+
+
+class GoldenQuestionNotFound(NotFound):
+    code = "golden_question_not_found"
 
 
 class Conflict(DatabaseError):
