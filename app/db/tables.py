@@ -247,17 +247,24 @@ class ChangeRow(Base):
 
 
 class IdempotencyKeyRow(Base):
-    """A request that was answered, so that its repetition gets the same answer."""
+    """A request that was answered, so that its repetition gets the same answer.
+
+    While it is worked on, `holder` has it until the lease ends; its hash is known at the end.
+    """
 
     __tablename__ = "idempotency_keys"
 
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     method: Mapped[str] = mapped_column(String(16))
     path: Mapped[str] = mapped_column(Text)
-    request_hash: Mapped[str] = mapped_column(String(64))
+    request_hash: Mapped[str] = mapped_column(String(64), default="")
     status_code: Mapped[int | None] = mapped_column(Integer)
     response: Mapped[Any] = mapped_column(JSON(none_as_null=True), nullable=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    holder: Mapped[str | None] = mapped_column(String(32))
+    lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    # Whose names the answer holds; no foreign key, since the key outlives the document.
+    document_id: Mapped[int | None] = mapped_column(Identifier, index=True)
 
 
 class GoldenQuestionRow(Base):
@@ -287,3 +294,21 @@ class SyncedFileRow(Base):
     content_hash: Mapped[str] = mapped_column(String(64))
     n_bytes: Mapped[int] = mapped_column(Identifier)
     modified_ns: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class DeletionRow(Base):
+    """What was deleted, when, and what of it was still to be done: numbers and ids, no text and no names."""
+
+    __tablename__ = "deletions"
+    __table_args__ = (Index(None, "deleted_at", "id"), Index(None, "collection_id", "change_number"))
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    # No foreign keys: a receipt outlives what it is about.
+    collection_id: Mapped[int] = mapped_column(Identifier)
+    collection: Mapped[str] = mapped_column(Text)
+    document_ids: Mapped[list[int]] = mapped_column(JSON, default=list)
+    change_number: Mapped[int] = mapped_column(Identifier)
+    receipt: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    deleted_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    purged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

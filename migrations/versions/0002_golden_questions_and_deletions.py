@@ -1,4 +1,4 @@
-"""Golden questions, and the files that a synced folder brought."""
+"""Golden questions, the files that a synced folder brought, receipts of deletions, and leases of keys."""
 
 from __future__ import annotations
 
@@ -50,8 +50,39 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("document_id", name=op.f("pk_synced_files")),
     )
+    op.create_table(
+        "deletions",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("collection_id", IDENTIFIER, nullable=False),
+        sa.Column("collection", sa.Text(), nullable=False),
+        sa.Column("document_ids", sa.JSON(), nullable=False),
+        sa.Column("change_number", IDENTIFIER, nullable=False),
+        sa.Column("receipt", sa.JSON(), nullable=False),
+        sa.Column("deleted_at", INSTANT, nullable=False),
+        sa.Column("purged_at", INSTANT, nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deletions")),
+    )
+    op.create_index(op.f("ix_deletions_deleted_at_id"), "deletions", ["deleted_at", "id"], unique=False)
+    op.create_index(
+        op.f("ix_deletions_collection_id_change_number"),
+        "deletions",
+        ["collection_id", "change_number"],
+        unique=False,
+    )
+    op.add_column("idempotency_keys", sa.Column("holder", sa.String(length=32), nullable=True))
+    op.add_column("idempotency_keys", sa.Column("lease_expires_at", INSTANT, nullable=True))
+    op.add_column("idempotency_keys", sa.Column("document_id", IDENTIFIER, nullable=True))
+    op.create_index(
+        op.f("ix_idempotency_keys_document_id"), "idempotency_keys", ["document_id"], unique=False
+    )
 
 
 def downgrade() -> None:
+    op.drop_index(op.f("ix_idempotency_keys_document_id"), table_name="idempotency_keys")
+    op.drop_column("idempotency_keys", "document_id")
+    op.drop_column("idempotency_keys", "lease_expires_at")
+    op.drop_column("idempotency_keys", "holder")
+    op.drop_table("deletions")
     op.drop_table("synced_files")
     op.drop_table("golden_questions")
