@@ -3,6 +3,8 @@
 FootnoteError                       `code` is stable, the message is for a person
 ├── NotFound                        document_not_found · job_not_found · text_not_ready · file_not_found
 ├── Conflict                        no_previous_version
+│     └── KeyInUse                  idempotency_key_in_use; `retry_after_seconds`
+├── Gone                            document_deleted
 ├── InvalidRequest                  invalid_request · invalid_filter · llm_not_configured
 ├── Forbidden                       host_not_allowed · origin_not_allowed
 ├── PayloadTooLarge                 a file above the limit
@@ -38,6 +40,22 @@ class Conflict(FootnoteError):
     """The present state does not allow it."""
 
     code = "conflict"
+
+
+class KeyInUse(Conflict):
+    """The first request with this key is still worked on."""
+
+    code = "idempotency_key_in_use"
+
+    def __init__(self, detail: str, *, retry_after_seconds: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Gone(FootnoteError):
+    """What was asked for was there and will not come back."""
+
+    code = "gone"
 
 
 class InvalidRequest(FootnoteError):

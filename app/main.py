@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fastapi.responses import HTMLResponse
 
 from app import problems
 from app.api import answers, collections, documents, golden, health, indexes, jobs, search
+from app.api.idempotency import IdempotencyMiddleware
 from app.api.middleware import GuardMiddleware, RequestIdMiddleware
 from app.places import PlacesMiddleware
 from app.services import Services
@@ -36,6 +38,8 @@ def create_app(services: Services, hosts: tuple[str, ...] = ()) -> FastAPI:
     app = FastAPI(title="Footnote", version=version("footnote"), description=DESCRIPTION, lifespan=lifespan)
     app.state.services = services
     app.add_middleware(PlacesMiddleware, places=services.places, paths=BOUNDED)
+    keep = timedelta(hours=services.settings.server.idempotency_hours)
+    app.add_middleware(IdempotencyMiddleware, services=services, keep=keep, exempt=BOUNDED)
     app.add_middleware(GuardMiddleware, hosts=hosts)
     app.add_middleware(RequestIdMiddleware, registry=services.registry)
     problems.install(app)

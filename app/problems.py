@@ -20,7 +20,9 @@ from app.errors import (
     Conflict,
     FootnoteError,
     Forbidden,
+    Gone,
     InvalidRequest,
+    KeyInUse,
     NotFound,
     Overloaded,
     PayloadTooLarge,
@@ -42,6 +44,7 @@ INDEX_ADVICE = (
 STATUS: Mapping[type[Exception], int] = {
     NotFound: 404,
     Conflict: 409,
+    Gone: 410,
     InvalidRequest: 422,
     db.NotFound: 404,
     db.Conflict: 409,
@@ -124,7 +127,7 @@ def problem_of(error: Exception) -> Problem:
             detail="The database cannot be reached.",
             retry_after_seconds=5,
         )
-    retry_after = error.retry_after_seconds if isinstance(error, Overloaded) else None
+    retry_after = error.retry_after_seconds if isinstance(error, Overloaded | KeyInUse) else None
     return Problem(
         status=status,
         code=getattr(error, "code", "error"),

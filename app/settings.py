@@ -29,6 +29,9 @@ class ServerSettings(Area):
     max_upload_bytes: int = Field(256 * MEBIBYTE, ge=1, description="Largest file accepted")
     max_concurrent: int = Field(8, ge=1, description="Searches and answers worked on at the same time")
     max_waiting: int = Field(64, ge=0, description="Requests that may wait for a place; more get 503 at once")
+    idempotency_hours: float = Field(
+        24.0, gt=0, le=8760, description="How long the answer of a POST is kept under its Idempotency-Key"
+    )
     shutdown_seconds: int = Field(
         10, ge=0, description="Time given to running requests when the service stops"
     )
@@ -67,6 +70,15 @@ class ChunkerSettings(Area):
     )
     overlap_tokens: Annotated[int | None, Field(ge=0)] = Field(
         None, description="Tokens repeated from the chunk before; empty: the chunker's default"
+    )
+
+
+class IndexSettings(Area):
+    """Index versions: how many are kept, and which may be served."""
+
+    keep_versions: int = Field(2, ge=0, description="Ready versions kept beside the one that is served")
+    max_recall_drop: float = Field(
+        0.02, ge=0, le=1, description="How far Recall@10 on golden questions may drop at an activation"
     )
 
 
@@ -158,6 +170,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     encoder: EncoderSettings = EncoderSettings()
     chunker: ChunkerSettings = ChunkerSettings()
+    index: IndexSettings = IndexSettings()
     loader: LoaderSettings = LoaderSettings()
     worker: WorkerSettings = WorkerSettings()
     search: SearchSettings = SearchSettings()

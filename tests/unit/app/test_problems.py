@@ -31,6 +31,8 @@ STATUS: dict[str, int] = {
     # app.errors
     "not_found": 404,
     "conflict": 409,
+    "idempotency_key_in_use": 409,
+    "gone": 410,
     "invalid_request": 422,
     "payload_too_large": 413,
     "overloaded": 503,

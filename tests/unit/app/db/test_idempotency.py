@@ -4,38 +4,87 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from app.db import idempotency
+import pytest
+
+from app.db import documents, idempotency
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
-REQUEST = {"method": "POST", "path": "/v1/documents", "request_hash": "a" * 64}
+LATER = NOW + timedelta(seconds=20)
+REQUEST = {"method": "POST", "path": "/v1/documents", "lease_seconds": 15.0}
+ANSWER = {"request_hash": "a" * 64, "status_code": 202, "response": {"body": "{}"}}
 
 
-def test_the_first_takes_the_key_and_the_next_gets_its_answer(session):
-    assert idempotency.reserve(session, "k", **REQUEST).is_new
-    waiting = idempotency.reserve(session, "k", **REQUEST)
-    assert not waiting.is_new
-    assert waiting.row.status_code is None
-    idempotency.complete(session, "k", status_code=202, response={"id": "1"})
-    again = idempotency.reserve(session, "k", **REQUEST | {"request_hash": "b" * 64})
-    assert not again.is_new
-    assert (again.row.status_code, again.row.response, again.row.request_hash) == (202, {"id": "1"}, "a" * 64)
+@pytest.fixture
+def reserve(session):
+    def reserve(key="k", holder="first", now=NOW, **others):
+        return idempotency.reserve(session, key, holder=holder, now=now, **(REQUEST | others))
+
+    return reserve
 
 
-def test_a_failed_request_gives_its_key_back(session):
-    idempotency.reserve(session, "k", **REQUEST)
-    idempotency.release(session, "k")
-    assert idempotency.reserve(session, "k", **REQUEST).is_new
+def test_the_first_takes_the_key_and_the_next_gets_its_answer(session, reserve):
+    assert reserve().is_mine
+    waiting = reserve(holder="second")
+    assert (waiting.is_mine, waiting.row.status_code) == (False, None)
+    idempotency.complete(session, "k", "first", **ANSWER)
+    again = reserve(holder="third", now=LATER)
+    assert not again.is_mine
+    assert (again.row.status_code, again.row.response, again.row.request_hash) == (
+        202,
+        {"body": "{}"},
+        "a" * 64,
+    )
 
 
-def test_an_answer_is_not_given_back(session):
-    idempotency.reserve(session, "k", **REQUEST)
-    idempotency.complete(session, "k", status_code=200, response=None)
-    idempotency.release(session, "k")
-    assert not idempotency.reserve(session, "k", **REQUEST).is_new
+def test_a_failed_request_gives_its_key_back(session, reserve):
+    reserve()
+    idempotency.release(session, "k", "second")
+    assert not reserve(holder="second").is_mine, "only its holder can give a key back"
+    idempotency.release(session, "k", "first")
+    assert reserve(holder="second").is_mine
 
 
-def test_keys_are_forgotten_in_time(session):
-    idempotency.reserve(session, "old", now=NOW, **REQUEST)
-    idempotency.reserve(session, "new", now=NOW + timedelta(hours=1), **REQUEST)
+def test_an_answer_is_not_given_back(session, reserve):
+    reserve()
+    idempotency.complete(session, "k", "first", **ANSWER)
+    idempotency.release(session, "k", "first")
+    assert not reserve(holder="second").is_mine
+
+
+def test_a_key_whose_holder_died_is_taken_over_when_the_lease_ends(session, reserve):
+    reserve()
+    assert not reserve(holder="second", now=NOW + timedelta(seconds=14)).is_mine
+    assert not reserve(holder="second", now=LATER, path="/v1/collections").is_mine
+    assert reserve(holder="second", now=LATER).is_mine
+    idempotency.complete(session, "k", "first", **ANSWER)
+    assert reserve(holder="third", now=LATER).row.status_code is None, "who lost the key cannot answer for it"
+
+
+def test_a_lease_that_is_renewed_lasts(session, reserve):
+    reserve()
+    idempotency.renew(session, "k", "first", lease_seconds=15.0, now=NOW + timedelta(seconds=10))
+    assert not reserve(holder="second", now=LATER).is_mine
+
+
+def test_keys_are_forgotten_in_time(session, reserve):
+    reserve("old")
+    reserve("new", now=NOW + timedelta(hours=1))
     assert idempotency.forget_old(session, before=NOW + timedelta(minutes=1)) == 1
-    assert not idempotency.reserve(session, "new", **REQUEST).is_new
+    assert not reserve("new", holder="second", now=NOW + timedelta(hours=1)).is_mine
+
+
+def test_what_an_answer_says_of_a_deleted_document_goes_and_the_key_stays(session, reserve, upload):
+    document_id = upload().document.id
+    reserve()
+    idempotency.complete(session, "k", "first", **ANSWER, document_id=document_id)
+    assert idempotency.redact(session, [document_id]) == 1
+    kept = reserve(holder="second").row
+    assert (kept.status_code, kept.response) == (202, None)
+
+
+def test_an_answer_that_comes_after_the_deletion_is_not_kept(session, reserve, upload):
+    document_id = upload().document.id
+    reserve()
+    documents.delete(session, document_id)
+    idempotency.complete(session, "k", "first", **ANSWER, document_id=document_id)
+    assert reserve(holder="second").row.response is None
