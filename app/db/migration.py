@@ -1,4 +1,4 @@
-"""The schema of a database: `upgrade` · `current` · `head` · `check`.
+"""The schema of a database: `upgrade` · `upgrade_within` · `current` · `head` · `check`.
 
 The migrations are found as the installed package `migrations`, so no configuration file is needed.
 """
@@ -44,6 +44,16 @@ def upgrade(database: str | Engine) -> None:
                 _run(connection)
 
 
+def upgrade_within(connection: Connection, revision: str = "head") -> None:
+    """Bring the schema to a revision within the caller's transaction; on SQLite with foreign keys off.
+
+    Raises SchemaUnknown for a revision that this program does not know.
+    """
+    if revision != "head":
+        _refuse_unknown(revision)
+    _run(connection, revision)
+
+
 def current(engine: Engine) -> str | None:
     """The revision of the schema; None for a database without tables."""
     with engine.execution_options(read_only=True).connect() as connection:
@@ -84,13 +94,13 @@ def _upgrade_sqlite(connection: Connection) -> None:
         raw.execute("PRAGMA foreign_keys = ON")
 
 
-def _run(connection: Connection) -> None:
+def _run(connection: Connection, revision: str = "head") -> None:
     found = MigrationContext.configure(connection).get_current_revision()
     if found is not None:
         _refuse_unknown(found)
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 def _refuse_unknown(revision: str) -> None:
