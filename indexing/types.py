@@ -10,6 +10,8 @@ from typing import Literal, NewType
 import numpy as np
 from numpy.typing import NDArray
 
+from indexing.long_text import LongText
+
 DocumentId = NewType("DocumentId", int)
 ChunkId = NewType("ChunkId", int)
 
@@ -51,10 +53,11 @@ class LoadedText:
     """The canonical text of one file, with what the format says of its structure.
 
     Pages, headings and blocks are sorted by start, lie inside the text, and those of one kind do not
-    overlap. `text` contains no NUL and no lone surrogate, and line ends are `\\n`.
+    overlap. `text` contains no NUL and no lone surrogate, and line ends are `\\n`. One that is very long may
+    come in parts.
     """
 
-    text: str
+    text: str | LongText
     title: str | None = None
     metadata: Mapping[str, Scalar | list[str]] = field(default_factory=dict)
     pages: tuple[Page, ...] = ()

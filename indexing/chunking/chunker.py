@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -11,9 +11,12 @@ from indexing.chunking.sections import Section, common_path, fit_path, sections
 from indexing.chunking.spec import ChunkerSpec
 from indexing.chunking.tokens import CountTokens, TokenCounter
 from indexing.chunking.units import BEHIND_HEADING, LONGEST_GAP, Units, count_units, section_spans
+from indexing.long_text import Characters
 from indexing.types import Block, LoadedText, TextSpan, contextual_text
 
 SPANS_A_BATCH = 1024
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
@@ -40,12 +43,16 @@ class Chunker:
         self._count_tokens = count_tokens
         self._counter = TokenCounter(count_tokens)
 
-    def split(self, loaded: LoadedText, title: str | None = None) -> list[TextSpan]:
+    def split(
+        self, loaded: LoadedText, title: str | None = None, progress: Progress | None = None
+    ) -> list[TextSpan]:
         """Chunks in order of their start; `n_tokens` counts the headings too, but no special tokens.
 
         Every character that is not white space lies in a chunk; each chunk ends behind the one before.
+        `progress` is told now and then how many characters of how many were looked at; what it raises ends
+        the work.
         """
-        units, parts = self._parts(loaded, title or loaded.title)
+        units, parts = self._parts(loaded, title or loaded.title, progress or (lambda _done, _total: None))
         packer = Packer.of(units)
         additive = self._counter.additive
         spans: list[TextSpan] = []
@@ -65,7 +72,7 @@ class Chunker:
                 spans.append(span)
         return self._checked(loaded.text, spans, unsure) if unsure else spans
 
-    def _parts(self, loaded: LoadedText, title: str | None) -> tuple[Units, list[_Part]]:
+    def _parts(self, loaded: LoadedText, title: str | None, progress: Progress) -> tuple[Units, list[_Part]]:
         units = Units()
         parts: list[_Part] = []
         # Any unit fits beside the longest headings.
@@ -74,7 +81,8 @@ class Chunker:
         for section in sections(loaded, title):
             first = len(units)
             spans = section_spans(loaded.text, section, blocks.within(section))
-            count_units(loaded.text, spans, self._counter, max_cost, units)
+            for done in count_units(loaded.text, spans, self._counter, max_cost, units):
+                progress(done, len(loaded.text))
             if parts and not parts[-1].has_body and not section.apart and len(units) > first:
                 units.cuts[first] = BEHIND_HEADING
             parts += _parts_of(section, units, first)
@@ -83,7 +91,7 @@ class Chunker:
     def _count_one(self, text: str) -> int:
         return self._counter.count([text])[0]
 
-    def _checked(self, text: str, spans: list[TextSpan], unsure: Sequence[int]) -> list[TextSpan]:
+    def _checked(self, text: Characters, spans: list[TextSpan], unsure: Sequence[int]) -> list[TextSpan]:
         """The spans, the unsure ones counted in one piece, and cut in two where they prove too long."""
         counted: dict[int, list[TextSpan]] = {}
         for at in range(0, len(unsure), SPANS_A_BATCH):
@@ -100,7 +108,7 @@ class Chunker:
                 checked.append(part)
         return checked
 
-    def _counted(self, text: str, spans: Sequence[TextSpan]) -> Iterator[list[TextSpan]]:
+    def _counted(self, text: Characters, spans: Sequence[TextSpan]) -> Iterator[list[TextSpan]]:
         texts = [contextual_text(span.heading_path, text[span.start : span.end]) for span in spans]
         for span, n_tokens in zip(spans, self._counter.count(texts), strict=True):
             if n_tokens <= self.spec.text_tokens or span.end - span.start == 1:
@@ -179,11 +187,12 @@ def _joins(current: _Part, part: _Part, costs: Sequence[int], spec: ChunkerSpec)
     return fits and size < spec.min_tokens and (added < spec.min_tokens or part.level > current.level)
 
 
-def _halves(text: str, span: TextSpan) -> list[TextSpan]:
+def _halves(text: Characters, span: TextSpan) -> list[TextSpan]:
     """The span cut in two at the space nearest to its middle, or in the middle of its one word."""
     middle = (span.start + span.end) // 2
-    before = max(text.rfind(" ", span.start, middle), text.rfind("\n", span.start, middle))
-    cut = before if before > span.start else middle
+    first_half = text[span.start : middle]
+    before = max(first_half.rfind(" "), first_half.rfind("\n"))
+    cut = span.start + before if before > 0 else middle
     halves = []
     for start, end in ((span.start, cut), (cut, span.end)):
         part = text[start:end]

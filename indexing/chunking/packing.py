@@ -6,7 +6,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 
 from indexing.chunking.units import PARAGRAPH, SENTENCE, Units
 
@@ -28,11 +28,11 @@ class Packer:
 
     @classmethod
     def of(cls, units: Units) -> Packer:
-        joints = map(int.__eq__, units.starts, [-1, *units.ends])
+        joints = map(int.__eq__, units.starts, chain((-1,), units.ends))
         return cls(
-            costs=array("q", accumulate(units.costs, initial=0)),
-            tokens=array("q", accumulate(units.tokens, initial=0)),
-            joints=array("q", accumulate(joints, initial=0)),
+            costs=array("i", accumulate(units.costs, initial=0)),
+            tokens=array("i", accumulate(units.tokens, initial=0)),
+            joints=array("i", accumulate(joints, initial=0)),
             cuts=units.cuts,
         )
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Literal, TypeVar
 
 from indexing.errors import LoadError
+from indexing.long_text import Characters, LongText, parts_of
 from indexing.types import Block, Heading, LoadedText, Page, Scalar
 
 BlockKind = Literal["table", "code", "list", "record"]
@@ -79,7 +80,7 @@ def table_text(rows: Iterable[Sequence[str]]) -> str:
 
 
 def loaded_text(
-    text: str,
+    text: str | LongText,
     *,
     title: str | None = None,
     metadata: Metadata | None = None,
@@ -93,9 +94,10 @@ def loaded_text(
     outside the text or inside an earlier one. The text is taken as it is where it is clean; spans of a
     text that is not would point beside their words, so such a text is refused with ValueError.
     """
-    if not text.strip():
+    # In parts, since to look at a text must not take as much memory again.
+    if all(part.isspace() for part in parts_of(text)):
         raise LoadError("empty_file", "the file has no text")
-    if not is_clean(text):
+    if not all(is_clean(part) for part in parts_of(text)):
         raise ValueError("canonical text is not clean")
     return LoadedText(
         text=text,
@@ -107,15 +109,15 @@ def loaded_text(
     )
 
 
-def _disjoint(text: str, spans: Iterable[Span]) -> Iterator[Span]:
+def _disjoint(text: Characters, spans: Iterable[Span]) -> Iterator[Span]:
     free_from = 0
     for span in sorted(spans, key=lambda span: (span.start, -span.end)):
         start, end = max(span.start, 0), min(span.end, len(text))
         if start < free_from:
             continue
-        while start < end and text[start].isspace():
+        while start < end and text[start : start + 1].isspace():
             start += 1
-        while start < end and text[end - 1].isspace():
+        while start < end and text[end - 1 : end].isspace():
             end -= 1
         if start < end:
             yield _moved(span, start, end)

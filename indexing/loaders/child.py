@@ -16,7 +16,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from indexing.errors import LoadError
@@ -44,9 +45,9 @@ def main() -> None:
     while True:
         request = json.loads(requests.get())
         _set_deadline(float(request["seconds"]))
-        answer = _answer(Path(request["path"]), request["filename"], limits)
+        for piece in _answer(Path(request["path"]), request["filename"], limits):
+            _write(out, piece)
         _clear_deadline()
-        _write(out, answer)
 
 
 def _receive(requests: queue.SimpleQueue[bytes]) -> None:
@@ -56,13 +57,15 @@ def _receive(requests: queue.SimpleQueue[bytes]) -> None:
     os._exit(0)
 
 
-def _answer(path: Path, filename: str, limits: LoadLimits) -> bytes:
+def _answer(path: Path, filename: str, limits: LoadLimits) -> Iterator[bytes]:
     try:
-        return encode_answer(load_file(path, filename=filename, limits=limits))
+        pieces = encode_answer(load_file(path, filename=filename, limits=limits))
+        first = next(pieces)
     except LoadError as exc:
-        return encode_error(exc)
+        return iter((encode_error(exc),))
     except MemoryError:
-        return encode_error(LoadError("loader_memory", "the text takes more memory than allowed"))
+        return iter((encode_error(LoadError("loader_memory", "the text takes more memory than allowed")),))
+    return chain((first,), pieces)
 
 
 def _isolate() -> None:

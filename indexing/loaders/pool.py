@@ -12,18 +12,20 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
 from indexing.errors import LoadError
 from indexing.loaders.source import LoadLimits
-from indexing.loaders.wire import FRAME, READY, decode_answer
+from indexing.loaders.wire import FRAME, MAX_HEADER_BYTES, READY, decode_answer
+from indexing.long_text import LongText, whole_characters
 from indexing.types import LoadedText
 
-_MAX_HEADER_BYTES = 256 << 20
 _START_SECONDS = 60.0
 _READ_BYTES = 1 << 20
+_PART_BYTES = 1 << 20
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
 
@@ -55,7 +57,7 @@ class LoaderPool:
         Raises LoadError: what the loader says of the file, else loader_timeout, loader_memory or
         loader_crashed. The time of waiting for a child, or for one to start, does not count.
         """
-        seconds = self._limits.seconds if timeout_seconds is None else timeout_seconds
+        seconds = timeout_seconds or self._limits.seconds_for(path.stat().st_size if path.exists() else 0)
         child = self._free.get()
         try:
             if self._is_closed:
@@ -171,17 +173,37 @@ class _Child:
 
     def _exchange(
         self, process: subprocess.Popen[bytes], request: bytes, seconds: float
-    ) -> tuple[bytes, bytes]:
+    ) -> tuple[bytes, bytes | LongText]:
         self._send(process, request)
         with selectors.DefaultSelector() as selector:
             selector.register(_stdout(process), selectors.EVENT_READ)
             deadline = time.monotonic() + seconds
             frame = self._receive(process, selector, FRAME.size, deadline)
             n_header, n_text = FRAME.unpack(frame)
-            if n_header > _MAX_HEADER_BYTES or n_text > 4 * self._limits.text_chars:
+            if n_header > MAX_HEADER_BYTES or n_text > 4 * self._limits.text_chars:
                 raise ValueError("the answer is longer than any can be")
             header = self._receive(process, selector, n_header, deadline)
-            return header, self._receive(process, selector, n_text, deadline)
+            if n_text <= _PART_BYTES:
+                return header, self._receive(process, selector, n_text, deadline)
+            return header, LongText(self._receive_parts(process, selector, n_text, deadline))
+
+    def _receive_parts(
+        self,
+        process: subprocess.Popen[bytes],
+        selector: selectors.BaseSelector,
+        n_bytes: int,
+        deadline: float,
+    ) -> Iterator[bytes]:
+        """UTF-8 in parts of whole characters."""
+        left = b""
+        while n_bytes:
+            received = self._receive(process, selector, min(n_bytes, _PART_BYTES), deadline)
+            n_bytes -= len(received)
+            part = left + received
+            n_whole = whole_characters(part)
+            left = part[n_whole:]
+            yield part[:n_whole]
+        yield left
 
     @staticmethod
     def _send(process: subprocess.Popen[bytes], data: bytes) -> None:

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from indexing.errors import LoadError
 from indexing.loaders.canonical import clean
-from indexing.loaders.decoding import decode
+from indexing.loaders.decoding import decode, decoded_pieces
 from indexing.types import LoadedText
+
+BYTES_A_SECOND = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadLimits:
     """What reading one file may cost.
 
-    Memory is that of the whole child process (address space), interpreter included. Decompressed bytes
-    count all members of a container together, and bound the size of a plain file too.
+    Memory is that of the whole child process (address space), interpreter included. A file is given
+    `seconds`, and one more for each `BYTES_A_SECOND` of it. Decompressed bytes count all members of a
+    container together, and bound the size of a plain file too.
     """
 
     memory_bytes: int = 1 << 30
     seconds: float = 60.0
     decompressed_bytes: int = 512 << 20
-    text_chars: int = 200_000_000
+    text_chars: int = 256 << 20
+
+    def seconds_for(self, n_bytes: int) -> float:
+        """The time that a file of so many bytes may take."""
+        return self.seconds + n_bytes // BYTES_A_SECOND
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +59,24 @@ class SourceFile:
     def decoded(self) -> str:
         """The decoded text as it is; too_large over the limit."""
         text = decode(self.data())
-        if len(text) > self.limits.text_chars:
-            raise LoadError("too_large", f"the file has {len(text)} characters, over the limit")
+        self.check_length(len(text))
         return text
+
+    def decoded_pieces(self) -> Iterator[str]:
+        """The decoded text a piece at a time, from a file that is mapped; empty_file, too_large."""
+        n_chars = 0
+        with self.path.open("rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                raise LoadError("empty_file", "the file has no bytes")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                for piece in decoded_pieces(data):
+                    n_chars += len(piece)
+                    self.check_length(n_chars)
+                    yield piece
+
+    def check_length(self, n_chars: int) -> None:
+        if n_chars > self.limits.text_chars:
+            raise LoadError("too_large", f"the text has over {self.limits.text_chars} characters")
 
     def text(self) -> str:
         """The decoded text, clean (see `canonical.clean`)."""

@@ -26,7 +26,7 @@ def test_text_comes_back_as_it_went() -> None:
         headings=[Heading(level=1, title="Ünï", start=0, end=3)],
         blocks=[Block(kind="code", start=5, end=9)],
     )
-    assert decode_answer(*parts(encode_answer(loaded))) == loaded
+    assert decode_answer(*parts(b"".join(encode_answer(loaded)))) == loaded
 
 
 def test_error_comes_back_as_it_went() -> None:
