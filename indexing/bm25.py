@@ -1,8 +1,4 @@
-"""BM25 as Lucene has it, with document lengths in its one-byte code.
-
-The inverted index orders by the same formula; it is computed here again because the engine's statistics count
-deleted chunks until it merges them away, and its sums depend on the order in which it visits them.
-"""
+"""BM25 as Lucene has it, with document lengths in its one-byte code."""
 
 from __future__ import annotations
 
@@ -36,13 +32,25 @@ def term_weight(counts: Doubles, lengths: Integers, average_length: float) -> Do
     return (K1 + 1) * counts / (counts + K1 * (1 - B + B * lengths / average_length))
 
 
-def coded_length(lengths: Integers) -> NDArray[np.int64]:
-    """Lengths as the one-byte code of Lucene and tantivy gives them back: exact to 39, then cut.
+def length_code(lengths: Integers) -> NDArray[np.uint8]:
+    """The one-byte code of Lucene and tantivy for lengths: exact to 39, then four bits and their place.
 
-    >>> coded_length(np.array([0, 39, 41, 55, 100, 1000])).tolist()
+    >>> length_code(np.array([0, 39, 40, 41, 55, 100, 1000])).tolist()
+    [0, 39, 40, 40, 47, 57, 87]
+    """
+    lengths = np.asarray(lengths, dtype=np.int64)
+    beyond = np.maximum(lengths - 24, 0)
+    shifts = np.maximum(np.frexp(beyond.astype(np.float64))[1] - 4, 0)
+    floats = np.where(beyond < 8, beyond, ((shifts + 1) << 3) | ((beyond >> shifts) & 7))
+    return np.minimum(np.where(lengths < 24, lengths, 24 + floats), 255).astype(np.uint8)
+
+
+def coded_lengths() -> NDArray[np.int64]:
+    """The least length of every code: what a length counts for.
+
+    >>> coded_lengths()[[0, 39, 40, 47, 57, 87]].tolist()
     [0, 39, 40, 54, 96, 984]
     """
-    beyond = np.maximum(np.asarray(lengths, dtype=np.int64) - 24, 0)
-    bits = np.frexp(beyond.astype(np.float64))[1]
-    shift = np.maximum(bits - 4, 0)
-    return np.where(np.asarray(lengths) < 24, lengths, 24 + ((beyond >> shift) << shift))
+    codes = np.arange(256) - 24
+    mantissas = np.where(codes < 8, codes, (codes & 7) | 8)
+    return np.where(codes < 0, codes + 24, 24 + (mantissas << np.maximum((codes >> 3) - 1, 0)))

@@ -12,7 +12,7 @@ from indexing.errors import IndexDamaged, IndexMissing
 from indexing.files import FileRecord, replace_file
 from indexing.types import Scalar
 
-FORMAT = 1
+FORMAT = 2
 NAME = "manifest.json"
 
 SegmentKind = Literal["flat", "rabitq"]
@@ -41,14 +41,6 @@ class SegmentRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LexicalRecord:
-    """The immutable directory of the inverted index."""
-
-    name: str
-    files: tuple[FileRecord, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Retired:
     """A file or directory that commit number `commit` made superfluous; kept a while for slow readers."""
 
@@ -68,7 +60,6 @@ class Manifest:
     n_chunks: int = 0
     segments: tuple[SegmentRecord, ...] = ()
     tombstones: FileRecord | None = None
-    lexical: LexicalRecord | None = None
     retired: tuple[Retired, ...] = ()
     next_segment: int = 1
     format: int = FORMAT
@@ -77,7 +68,6 @@ class Manifest:
     def files(self) -> tuple[FileRecord, ...]:
         """Every file a reader needs."""
         records = [record for segment in self.segments for record in segment.files]
-        records += self.lexical.files if self.lexical else ()
         records += (self.tombstones,) if self.tombstones else ()
         return tuple(records)
 
@@ -116,7 +106,7 @@ def load_manifest(directory: Path) -> Manifest:
     if known != FORMAT:
         raise IndexDamaged(
             f"The index version in {directory} has format {known}; this program reads format {FORMAT}. "
-            "Build it again with `footnote index build`."
+            "Make it anew with `footnote index repair`."
         )
     try:
         return _parse(fields)
@@ -125,7 +115,6 @@ def load_manifest(directory: Path) -> Manifest:
 
 
 def _parse(fields: dict[str, Any]) -> Manifest:
-    lexical = fields["lexical"]
     return Manifest(
         **{
             **fields,
@@ -134,7 +123,6 @@ def _parse(fields: dict[str, Any]) -> Manifest:
                 SegmentRecord(**{**segment, "files": _records(segment["files"])})
                 for segment in fields["segments"]
             ),
-            "lexical": lexical and LexicalRecord(name=lexical["name"], files=_records(lexical["files"])),
             "tombstones": fields["tombstones"] and FileRecord(**fields["tombstones"]),
             "retired": tuple(Retired(**retired) for retired in fields["retired"]),
         }

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from indexing.files import load_array
 from indexing.found import Found
 from indexing.manifest import SegmentKind
+from indexing.postings import Postings
 from indexing.terms import TermTable
 from indexing.types import Floats, Ids
 from indexing.vectors import Halves, Mask, VectorStore, write_vectors
@@ -58,18 +59,21 @@ class SegmentRows:
         np.save(directory / "chunks.npy", self.chunk_ids, allow_pickle=False)
         np.save(directory / "documents.npy", self.document_ids, allow_pickle=False)
         self.terms.save(directory)
-        return "rabitq" if write_vectors(directory, self.vectors) else "flat"
+        Postings.build(self.terms).save(directory)
+        coded = write_vectors(directory, [self.vectors], *self.vectors.shape)
+        return "rabitq" if coded else "flat"
 
 
 class Segment:
     """An open segment with the rows that are dead in this snapshot. Safe to use from several threads."""
 
-    def __init__(self, name: str, directory: Path, dead: Rows) -> None:
+    def __init__(self, name: str, directory: Path, kind: SegmentKind, dim: int, dead: Rows) -> None:
         self.name = name
         self.chunk_ids: Ids = load_array(directory / "chunks.npy")
         self.document_ids: Ids = load_array(directory / "documents.npy")
         self.terms = TermTable.load(directory)
-        self.vectors = VectorStore(directory)
+        self.postings = Postings.load(directory)
+        self.vectors = VectorStore(directory, len(self), dim, coded=kind == "rabitq")
         self.dead = dead
         self.live: Mask | None = None
         if len(dead):
@@ -86,12 +90,6 @@ class Segment:
     @cached_property
     def live_rows(self) -> Rows:
         return np.arange(len(self)) if self.live is None else np.flatnonzero(self.live)
-
-    @cached_property
-    def frequencies(self) -> NDArray[np.int64]:
-        """In how many live rows each term of the segment's vocabulary stands."""
-        frequencies = self.terms.frequencies
-        return frequencies - self.terms.frequencies_among(self.dead) if len(self.dead) else frequencies
 
     @cached_property
     def n_tokens(self) -> int:

@@ -12,9 +12,9 @@ from indexing.errors import EncoderMismatch, IndexDamaged
 from indexing.files import load_array
 from indexing.lexical import LexicalIndex
 from indexing.manifest import Manifest, load_manifest
+from indexing.nearest import VectorIndex
 from indexing.segments import Segment, SegmentSet, Selection
 from indexing.types import DocumentId, Ids
-from indexing.vectors import VectorIndex
 
 
 class Snapshot:
@@ -30,13 +30,18 @@ class Snapshot:
         dead = _tombstones(directory, manifest)
         self.segments = SegmentSet(
             [
-                Segment(record.name, directory / record.name, dead[dead[:, 0] == number, 1])
+                Segment(
+                    record.name,
+                    directory / record.name,
+                    record.kind,
+                    manifest.spec.dim,
+                    dead[dead[:, 0] == number, 1],
+                )
                 for number, record in enumerate(manifest.segments)
             ],
             manifest.spec.dim,
         )
-        lexical = manifest.lexical
-        self.lexical = LexicalIndex(directory / lexical.name if lexical else None, self.segments)
+        self.lexical = LexicalIndex(self.segments)
         self.vectors = VectorIndex(self.segments)
 
     @classmethod

@@ -12,10 +12,11 @@ import numpy as np
 from indexing.errors import IndexVersionError
 from indexing.files import FileRecord, sha256_of
 from indexing.manifest import NAME, Manifest, load_manifest
+from indexing.postings import Postings
 from indexing.snapshot import Snapshot
 from indexing.types import Ids
 
-ProblemKind = Literal["manifest", "missing", "size", "checksum", "unreadable", "count", "ids"]
+ProblemKind = Literal["manifest", "missing", "size", "checksum", "unreadable", "count", "ids", "postings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,8 @@ def _check_content(directory: Path, manifest: Manifest) -> Iterator[Problem]:
     try:
         with Snapshot(directory, manifest) as snapshot:
             yield from _check_counts(snapshot)
-            yield from _check_ids(snapshot.chunk_ids(), snapshot.lexical.chunk_ids())
+            yield from _check_ids(snapshot.chunk_ids())
+            yield from _check_postings(snapshot)
     except (IndexVersionError, ValueError, RuntimeError, OSError) as exc:
         yield Problem(kind="unreadable", path=".", detail=str(exc))
 
@@ -74,11 +76,13 @@ def _check_counts(snapshot: Snapshot) -> Iterator[Problem]:
             yield Problem(kind="count", path=record.name, detail=detail)
 
 
-def _check_ids(in_segments: Ids, in_lexical: Ids) -> Iterator[Problem]:
-    if len(np.unique(in_segments)) != len(in_segments):
+def _check_ids(chunk_ids: Ids) -> Iterator[Problem]:
+    if len(np.unique(chunk_ids)) != len(chunk_ids):
         yield Problem(kind="ids", path=".", detail="A chunk is live in two segments.")
-    if not np.array_equal(in_segments, in_lexical):
-        absent = len(np.setdiff1d(in_segments, in_lexical))
-        surplus = len(in_lexical) - len(in_segments) + absent
-        detail = f"The inverted index lacks {absent} chunks and has {surplus} that are in no segment."
-        yield Problem(kind="ids", path=".", detail=detail)
+
+
+def _check_postings(snapshot: Snapshot) -> Iterator[Problem]:
+    for segment in snapshot.segments.segments:
+        if not Postings.build(segment.terms).same_as(segment.postings):
+            detail = "The postings are not those of the term table."
+            yield Problem(kind="postings", path=segment.name, detail=detail)

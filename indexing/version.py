@@ -12,14 +12,11 @@ from types import TracebackType
 
 import numpy as np
 
-from indexing.analysis import build_analyzer
 from indexing.errors import IndexMissing
 from indexing.files import FileRecord, checkpoint, publish_directory, records_of, sync
-from indexing.lexical import REPLACED, LexicalWriter
 from indexing.locks import DirectoryLock
 from indexing.manifest import (
     NAME,
-    LexicalRecord,
     Manifest,
     Retired,
     SegmentRecord,
@@ -36,9 +33,6 @@ from indexing.vectors import Halves, Mask
 CHECKPOINTS = (
     "segment-written",
     "segment-renamed",
-    "lexical-begun",
-    "lexical-written",
-    "lexical-renamed",
     "tombstones-written",
     "manifest-written",
     "manifest-renamed",
@@ -125,7 +119,6 @@ class Commit:
         self._base = base
         self._change = change
         self._next_segment = base.manifest.next_segment
-        self._analyzer = build_analyzer()
         self._pending = _Pending()
         self._written: list[SegmentRecord] = []
         self._added: set[int] = set()
@@ -133,8 +126,6 @@ class Commit:
         n_segments = len(base.segments.segments)
         self._kept: list[list[Rows]] = [[] for _ in range(n_segments)]
         self._overwritten: list[list[Rows]] = [[] for _ in range(n_segments)]
-        self._lexical: LexicalWriter | None = None
-        self._lexical_name = f"lexical-{base.manifest.commit + 1:08d}"
 
     def replace_documents(self, document_ids: Ids) -> None:
         """Removes everything of these documents that is not added in this commit."""
@@ -157,9 +148,7 @@ class Commit:
                 new[position] = False
                 continue
             self._added.add(chunk_id)
-            text = texts[position]
-            self._writer().add(chunk_id, text)
-            self._pending.terms.add(self._analyzer.analyze(text))
+            self._pending.terms.add(texts[position])
         self._pending.extend(chunk_ids[new], document_ids[new], halves[new])
         if len(self._pending) >= FLUSH_ROWS:
             self._written.append(self._write(self._pending.rows()))
@@ -168,11 +157,10 @@ class Commit:
     def finish(self) -> None:
         manifest = self._base.manifest
         dead = self._bury()
-        if self._pending or self._written or self._lexical:
+        n_dead = sum(map(len, dead)) - sum(len(segment.dead) for segment in self._base.segments.segments)
+        if self._pending or self._written or n_dead:
             segments, tombstones = self._arrange(dead)
-            manifest = replace(
-                manifest, segments=segments, tombstones=tombstones, lexical=self._finish_lexical()
-            )
+            manifest = replace(manifest, segments=segments, tombstones=tombstones)
             manifest = _counted(self._directory, manifest)
         elif self._change <= manifest.change:
             return
@@ -212,13 +200,10 @@ class Commit:
             new[positions[same]] = False
             self._kept[number].append(rows[same])
             self._overwritten[number].append(rows[~same])
-            for chunk_id in chunk_ids[positions[~same]].tolist():
-                if chunk_id not in self._added:
-                    self._writer().delete(chunk_id)
         return new
 
     def _bury(self) -> list[Rows]:
-        """The dead rows of every base segment; those newly dead leave the inverted index as well."""
+        """The dead rows of every base segment."""
         none = np.empty(0, dtype=np.int64)
         removed = np.unique(np.concatenate([none, *self._removed]))
         dead = []
@@ -227,8 +212,6 @@ class Commit:
         ):
             replaced = np.unique(np.concatenate([none, *overwritten]))
             gone = np.setdiff1d(segment.rows_of_documents(removed), np.concatenate([none, *kept, replaced]))
-            for chunk_id in segment.chunk_ids[gone].tolist():
-                self._writer().delete(chunk_id)
             dead.append(np.unique(np.concatenate([segment.dead, replaced, gone])))
         return dead
 
@@ -258,7 +241,8 @@ class Commit:
 
     def _read(self, record: SegmentRecord, dead: list[Rows], number: int) -> SegmentRows:
         gone = dead[number] if number < len(dead) else np.empty(0, dtype=np.int64)
-        return Segment(record.name, self._directory / record.name, gone).read()
+        dim = self._base.manifest.spec.dim
+        return Segment(record.name, self._directory / record.name, record.kind, dim, gone).read()
 
     def _write(self, rows: SegmentRows) -> SegmentRecord:
         name = f"segment-{self._next_segment:08d}"
@@ -281,36 +265,6 @@ class Commit:
         sync(path)
         checkpoint("tombstones-written")
         return FileRecord.of(self._directory, path)
-
-    def _writer(self) -> LexicalWriter:
-        if self._lexical is None:
-            base = self._base.manifest.lexical
-            working = self._directory / f"{self._lexical_name}.new"
-            self._lexical = LexicalWriter(working, self._directory / base.name if base else None)
-            checkpoint("lexical-begun")
-        return self._lexical
-
-    def _finish_lexical(self) -> LexicalRecord | None:
-        base = self._base.manifest.lexical
-        if self._lexical is None:
-            return base
-        self._lexical.finish()
-        self._lexical = None
-        checkpoint("lexical-written")
-        working, final = (self._directory / f"{self._lexical_name}{end}" for end in (".new", ""))
-        known = {Path(record.name).name: record for record in base.files} if base else {}
-        linked = known.keys() - REPLACED
-        publish_directory(
-            working, final, fresh=[path for path in working.iterdir() if path.name not in linked]
-        )
-        checkpoint("lexical-renamed")
-        files = tuple(
-            replace(known[path.name], name=f"{final.name}/{path.name}")
-            if path.name in linked
-            else FileRecord.of(self._directory, path)
-            for path in sorted(final.iterdir())
-        )
-        return LexicalRecord(name=final.name, files=files)
 
 
 class _Pending:
@@ -355,7 +309,6 @@ def _retired(before: Manifest, after: Manifest, commit: int) -> tuple[Retired, .
 
 def _remove(path: Path) -> None:
     if path.is_dir():
-        # an abandoned writer of the inverted index may still be adding files: the next commit removes them
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

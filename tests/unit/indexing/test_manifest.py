@@ -1,4 +1,4 @@
-"""The manifest file, and a version on disk from an earlier day that must still open."""
+"""The manifest file, and a version on disk from an earlier day."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from indexing.errors import IndexDamaged, IndexMissing
 from indexing.files import FileRecord, load_array, replace_file
-from indexing.manifest import LexicalRecord, Manifest, Retired, SegmentRecord, load_manifest, save_manifest
+from indexing.manifest import Manifest, Retired, SegmentRecord, load_manifest, save_manifest
 from indexing.snapshot import Snapshot
 from indexing.verification import verify_version
 from tests.small_index import small_spec
@@ -30,11 +30,7 @@ MANIFEST = Manifest(
     n_chunks=3,
     segments=(SegmentRecord(name="segment-00000001", n_rows=3, kind="flat", files=(FILE,)),),
     tombstones=FileRecord(name="tombstones-00000004.npy", size=9, sha256="1" * 64),
-    lexical=LexicalRecord(
-        name="lexical-00000004",
-        files=(FileRecord(name="lexical-00000004/meta.json", size=5, sha256="2" * 64),),
-    ),
-    retired=(Retired(name="lexical-00000003", commit=4),),
+    retired=(Retired(name="segment-00000000", commit=4),),
     next_segment=2,
 )
 
@@ -48,8 +44,8 @@ def test_saved_then_loaded_is_the_same(tmp_path: Path, manifest: Manifest) -> No
 
 
 def test_sizes_and_names() -> None:
-    assert MANIFEST.names == {"segment-00000001", "tombstones-00000004.npy", "lexical-00000004"}
-    assert MANIFEST.size_bytes == 17
+    assert MANIFEST.names == {"segment-00000001", "tombstones-00000004.npy"}
+    assert MANIFEST.size_bytes == 12
     assert MANIFEST.n_rows == 3
 
 
@@ -71,22 +67,16 @@ def test_an_unknown_format_names_the_way_out(tmp_path: Path) -> None:
     save_manifest(tmp_path, MANIFEST)
     fields = json.loads((tmp_path / "manifest.json").read_text())
     (tmp_path / "manifest.json").write_text(json.dumps({**fields, "format": 99}))
-    with pytest.raises(IndexDamaged, match=r"format 99.*footnote index build"):
+    with pytest.raises(IndexDamaged, match=r"format 99.*footnote index repair"):
         load_manifest(tmp_path)
 
 
-def test_a_version_of_format_1_still_opens(tmp_path: Path) -> None:
+def test_a_version_of_format_1_is_refused_with_the_way_out(tmp_path: Path) -> None:
     directory = tmp_path / "v"
     shutil.copytree(GOLDEN, directory)  # opening makes a lock file
-    snapshot = Snapshot.open(directory)
-    assert snapshot.lexical.search("harbour bridges", 3).chunk_ids.tolist() == [12, 11]
-    assert snapshot.vectors.search(np.array([0, 1, 0, 0], dtype=np.float32), 3).chunk_ids.tolist() == [
-        12,
-        21,
-        11,
-    ]
-    assert snapshot.documents().tolist() == [1, 2]
-    assert verify_version(directory) == []
+    with pytest.raises(IndexDamaged, match=r"format 1; .* format 2.*footnote index repair"):
+        Snapshot.open(directory)
+    assert [problem.kind for problem in verify_version(directory)] == ["manifest"]
 
 
 def test_a_replaced_file_is_whole(tmp_path: Path) -> None:

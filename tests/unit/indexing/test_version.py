@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -14,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexing.errors import EncoderMismatch, IndexDamaged, IndexMissing
+from indexing.files import records_of
+from indexing.manifest import load_manifest, save_manifest
 from indexing.snapshot import Snapshot
 from indexing.types import DocumentId
 from indexing.verification import verify_version
@@ -137,11 +140,7 @@ def test_what_is_there_is_not_written_again(tmp_path: Path) -> None:
     before = build_index(tmp_path / "v", FIRST).manifest
     commit_chunks(tmp_path / "v", FIRST, change=7)
     after = Snapshot.open(tmp_path / "v").manifest
-    assert (after.segments, after.lexical, after.tombstones) == (
-        before.segments,
-        before.lexical,
-        before.tombstones,
-    )
+    assert (after.segments, after.tombstones) == (before.segments, before.tombstones)
     assert after.change == 7
 
 
@@ -184,9 +183,7 @@ def test_an_exception_leaves_the_version_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="midway"):
         commit_and_fail(directory)
     assert Snapshot.open(directory).manifest == before
-    assert sorted(path for path in directory.rglob("*") if "tantivy" not in path.name) == [
-        path for path in files if "tantivy" not in path.name
-    ]
+    assert sorted(directory.rglob("*")) == files
 
 
 def test_an_open_snapshot_is_not_changed_by_later_commits(tmp_path: Path) -> None:
@@ -275,7 +272,8 @@ def damage(directory: Path, pattern: str, how: str) -> Path:
 
 @pytest.mark.parametrize("how", ["removed", "cut", "flipped"])
 @pytest.mark.parametrize(
-    "pattern", ["segment-*/vectors.faiss", "segment-*/terms-counts.npy", "lexical-*/*.idx", "tombstones-*"]
+    "pattern",
+    ["segment-*/vectors.faiss", "segment-*/terms-counts.npy", "segment-*/postings-rows.npy", "tombstones-*"],
 )
 def test_verification_finds_a_damaged_file(tmp_path: Path, pattern: str, how: str) -> None:
     directory = tmp_path / "v"
@@ -301,19 +299,19 @@ def test_verification_finds_counts_that_do_not_agree(tmp_path: Path) -> None:
     assert [problem.kind for problem in verify_version(directory)] == ["count", "count"]
 
 
-def test_verification_finds_a_chunk_that_only_one_index_has(tmp_path: Path) -> None:
+def test_verification_finds_postings_of_other_chunks(tmp_path: Path) -> None:
     directory, other = tmp_path / "v", tmp_path / "other"
-    build_index(directory, FIRST)
-    build_index(other, FIRST.rows(slice(1, None)))
-    fields, others = (json.loads((place / "manifest.json").read_text()) for place in (directory, other))
-    (other / others["lexical"]["name"]).rename(directory / "lexical-other")
-    for record in others["lexical"]["files"]:
-        record["name"] = record["name"].replace(others["lexical"]["name"], "lexical-other")
-    others["lexical"]["name"] = "lexical-other"
-    (directory / "manifest.json").write_text(json.dumps({**fields, "lexical": others["lexical"]}))
+    segment = directory / build_index(directory, FIRST).manifest.segments[0].name
+    theirs = made_up_chunks(len(FIRST), seed=5, max_words=6)
+    for path in (other / build_index(other, theirs).manifest.segments[0].name).glob("postings-*"):
+        path.replace(segment / path.name)
+    manifest = load_manifest(directory)
+    record = replace(manifest.segments[0], files=records_of(directory, segment))
+    save_manifest(directory, replace(manifest, segments=(record,)))
+
     (problem,) = verify_version(directory)
-    assert problem.kind == "ids"
-    assert "lacks 1" in problem.detail
+
+    assert (problem.kind, problem.path) == ("postings", segment.name)
 
 
 def test_words_of_the_pool_are_indexed() -> None:
