@@ -29,6 +29,9 @@ class ServerSettings(Area):
     max_upload_bytes: int = Field(256 * MEBIBYTE, ge=1, description="Largest file accepted")
     max_concurrent: int = Field(8, ge=1, description="Searches and answers worked on at the same time")
     max_waiting: int = Field(64, ge=0, description="Requests that may wait for a place; more get 503 at once")
+    memory_bytes: int = Field(
+        3072 * MEBIBYTE, ge=256 * MEBIBYTE, description="Memory ceiling of the service, mapped files apart"
+    )
     idempotency_hours: float = Field(
         24.0, gt=0, le=8760, description="How long the answer of a POST is kept under its Idempotency-Key"
     )
@@ -103,7 +106,24 @@ class WorkerSettings(Area):
     poll_seconds: float = Field(0.5, gt=0, description="Pause before the queue is looked at again")
     max_attempts: int = Field(5, ge=1, description="Times a job is tried")
     loaders: int = Field(2, ge=1, description="Files read at the same time")
+    memory_bytes: int = Field(
+        2048 * MEBIBYTE, ge=256 * MEBIBYTE, description="Memory ceiling of a worker, loaders apart"
+    )
     nice: int = Field(10, ge=0, le=19, description="How far the worker gives way to searches")
+
+
+class SyncSettings(Area):
+    """`footnote sync`."""
+
+    max_delete: float = Field(
+        0.5, ge=0, le=1, description="Share of the synced documents that may be deleted without asking"
+    )
+    settle_seconds: float = Field(
+        2.0, ge=0, description="With --watch, a file that changed more recently is waited for"
+    )
+    poll_seconds: float = Field(
+        10.0, gt=0, description="With --watch, pause between looks where changes are not announced"
+    )
 
 
 class SearchSettings(Area):
@@ -173,6 +193,7 @@ class Settings(BaseSettings):
     index: IndexSettings = IndexSettings()
     loader: LoaderSettings = LoaderSettings()
     worker: WorkerSettings = WorkerSettings()
+    sync: SyncSettings = SyncSettings()
     search: SearchSettings = SearchSettings()
     answer: AnswerSettings = AnswerSettings()
     llm: LlmSettings = LlmSettings()

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from app.cli.backup import backup_command, restore_command
 from app.cli.context import remember_home
 from app.cli.evaluation import eval_command
 from app.cli.golden import golden_app
@@ -17,6 +18,7 @@ from app.cli.maintenance import db_app, doctor_command
 from app.cli.records import documents_app, jobs_app
 from app.cli.search import ask_command, search_command
 from app.cli.serve import quickstart_command, serve_command, worker_command
+from app.cli.sync import sync_command
 
 app = typer.Typer(
     name="footnote",
@@ -47,12 +49,15 @@ def _version(wanted: bool) -> None:
 
 
 app.command("ingest")(ingest_command)
+app.command("sync")(sync_command)
 app.command("search")(search_command)
 app.command("ask")(ask_command)
 app.command("serve")(serve_command)
 app.command("worker")(worker_command)
 app.command("quickstart")(quickstart_command)
 app.command("eval")(eval_command)
+app.command("backup")(backup_command)
+app.command("restore")(restore_command)
 app.command("doctor")(doctor_command)
 app.add_typer(index_app, name="index")
 app.add_typer(golden_app, name="golden")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,17 +23,11 @@ from app.cli.context import (
     services_for,
 )
 from app.cli.progress import Say, progress
-from app.db import collections, documents, jobs
-from app.db.errors import CollectionNotFound
-from app.errors import PayloadTooLarge
+from app.db import documents
+from app.filing import FILES_A_TRANSACTION, FILES_AT_ONCE, ensure_collection, keep, work
+from app.folders import Rules, Trouble, chosen, readable
 from app.services import Services
 from app.store import StoredFile
-from app.worker import Worker
-
-FILES_A_TRANSACTION = 200
-FILES_AT_ONCE = 8
-"""A file is kept when the disk says so; waits side by side take the disk a twentieth of the time."""
-SKIPPED_FOLDERS = {".git", ".hg", ".svn", "__pycache__", "node_modules", ".venv"}
 
 
 @dataclass(slots=True)
@@ -109,10 +102,10 @@ def ingest_files(
 ) -> Report:
     """Takes (path, source) pairs in and, if told to wait, works until they are searchable or have failed."""
     report = Report()
-    _ensure_collection(services, collection)
+    ensure_collection(services, collection)
     submitted = _accept(services, files, collection, title, metadata, report, say)
     if submitted and wait:
-        _work(services, submitted, say)
+        work(services, submitted, say)
     _collect(services, submitted, report)
     return report
 
@@ -132,16 +125,20 @@ def _accept(
         part = files[start : start + FILES_A_TRANSACTION]
         with services.store.adding():
             with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
-                kept = list(threads.map(lambda item: _keep(services, *item), part))
+                kept = list(threads.map(lambda item: keep(services, item[0]), part))
             stored: list[tuple[intake.Submission, StoredFile]] = []
-            for (path, source), file in zip(part, kept, strict=True):
-                if isinstance(file, dict):
-                    report.failed.append(file)
+            for (path, source), found in zip(part, kept, strict=True):
+                if isinstance(found, Trouble):
+                    report.failed.append(asdict(found))
                     continue
                 submission = intake.Submission(
-                    filename=path.name, collection=collection, source=source, title=title, metadata=metadata
+                    filename=readable(path.name),
+                    collection=collection,
+                    source=source,
+                    title=title,
+                    metadata=metadata,
                 )
-                stored.append((submission, file))
+                stored.append((submission, found.file))
             with services.write() as session:
                 taken = intake.accept_all(services, session, stored)
         for (submission, _), document in zip(stored, taken, strict=True):
@@ -152,33 +149,6 @@ def _accept(
                 report.unchanged.append(source)
         say("accept", start + len(part), len(files))
     return submitted
-
-
-def _keep(services: Services, path: Path, source: str) -> StoredFile | dict[str, str]:
-    """The kept file, or why there is none, as the report says it."""
-    try:
-        with path.open("rb") as stream:
-            return intake.keep_file(services, stream)
-    except (PayloadTooLarge, OSError) as error:
-        code = error.code if isinstance(error, PayloadTooLarge) else "unreadable"
-        return {"source": source, "code": code, "detail": str(error)}
-
-
-def _work(services: Services, submitted: dict[int, str], say: Say) -> None:
-    worker = Worker(services)
-
-    def on_step() -> None:
-        with services.read() as session:
-            left = documents.n_unfinished(session, list(submitted))
-        say("ingest", len(submitted) - left, len(submitted))
-
-    say("ingest", 0, len(submitted))
-    worker.drain(on_step, until=lambda: _unfinished(services, submitted) == 0)
-
-
-def _unfinished(services: Services, submitted: dict[int, str]) -> int:
-    with services.read() as session:
-        return jobs.n_live(session, submitted)
 
 
 def _collect(services: Services, submitted: dict[int, str], report: Report) -> None:
@@ -206,30 +176,8 @@ def print_report(report: Report) -> None:
     console.print(", ".join(parts), markup=False)
 
 
-def _ensure_collection(services: Services, name: str) -> None:
-    """A collection that a command names is made where it is not there; over HTTP that is an error instead."""
-    with services.write() as session:
-        try:
-            collections.get_by_name(session, name)
-        except CollectionNotFound:
-            collections.create(session, name)
-
-
 def _files(paths: Sequence[Path], include: Sequence[str], exclude: Sequence[str]) -> list[tuple[Path, str]]:
-    found: dict[Path, str] = {}
     for given in paths:
         if not given.exists():
             raise typer.BadParameter(f"{given} does not exist", param_hint="PATH")
-        for path in _walk(given) if given.is_dir() else [given]:
-            matches = (not include or any(path.match(pattern) for pattern in include)) and not any(
-                path.match(pattern) for pattern in exclude
-            )
-            if matches:
-                found[path] = os.path.abspath(path)
-    return list(found.items())
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS)
-        yield from (Path(root, name) for name in sorted(names) if not name.startswith("."))
+    return list(chosen(paths, Rules(tuple(include), tuple(exclude))).items())

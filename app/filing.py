@@ -1,0 +1,80 @@
+"""Files of this machine taken into a collection: `keep` the bytes, `work` until they are searchable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app import intake
+from app.db import collections, documents, jobs
+from app.db.errors import CollectionNotFound
+from app.errors import PayloadTooLarge
+from app.folders import Trouble, source_of
+from app.store import StoredFile
+from app.worker import Worker
+
+if TYPE_CHECKING:
+    from app.services import Services
+
+Say = Callable[[str, int, int], None]
+"""Called with (stage, done, total)."""
+
+FILES_A_TRANSACTION = 200
+FILES_AT_ONCE = 8
+"""A file is kept when the disk says so; waits side by side take the disk a twentieth of the time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A file in the store; not `steady` where it changed while it was read, so may be half old, half new."""
+
+    file: StoredFile
+    modified_ns: int
+    steady: bool
+
+
+def ensure_collection(services: Services, name: str) -> int:
+    """The id of a collection that a command names: it is made where it is not there; over HTTP it is not."""
+    with services.write() as session:
+        try:
+            return collections.get_by_name(session, name).id
+        except CollectionNotFound:
+            return collections.create(session, name).id
+
+
+def keep(services: Services, path: Path) -> Kept | Trouble:
+    """The kept file, or why there is none. To be called within `store.adding`."""
+    try:
+        with path.open("rb") as stream:
+            before = os.fstat(stream.fileno())
+            file = intake.keep_file(services, stream)
+            after = os.fstat(stream.fileno())
+    except PayloadTooLarge as error:
+        return Trouble(source=source_of(path), code=error.code, detail=str(error))
+    except OSError as error:
+        return Trouble(source=source_of(path), code="unreadable", detail=error.strerror or str(error))
+    steady = (before.st_size, before.st_mtime_ns) == (file.n_bytes, after.st_mtime_ns)
+    return Kept(file=file, modified_ns=before.st_mtime_ns, steady=steady)
+
+
+def work(services: Services, document_ids: Collection[int], say: Say) -> None:
+    """Works as a worker does until the documents are searchable or have failed, whoever did it."""
+
+    def on_step() -> None:
+        with services.read() as session:
+            left = documents.n_unfinished(session, document_ids)
+        say("ingest", len(document_ids) - left, len(document_ids))
+
+    def is_done() -> bool:
+        with services.read() as session:
+            return jobs.n_live(session, document_ids) == 0
+
+    say("ingest", 0, len(document_ids))
+    worker = Worker(services)
+    try:
+        worker.drain(on_step, until=is_done)
+    finally:
+        worker.close()
