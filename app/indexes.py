@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.db import chunks, versions
+from app.db.errors import DatabaseError
 from indexing.encoding.base import Encoder
 from indexing.encoding.factory import EncoderSpec
+from indexing.errors import IndexingError
 from indexing.snapshot import Snapshot
 from retrievers.base import Retriever
 from retrievers.bm25 import Bm25Retriever
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from app.settings import SearchSettings
     from app.snapshots import SnapshotCache
     from retrievers.types import Mode
+
+logger = logging.getLogger(__name__)
 
 Texts = Iterator[tuple[int, int, str]]
 """(chunk id, document id, contextual text) of every chunk of an index."""
@@ -57,7 +62,7 @@ class OpenIndex:
 
 
 class Indexes:
-    """Opens index versions by id."""
+    """Opens index versions by id, and says which one to answer from."""
 
     def __init__(
         self, read: OpenSession, snapshots: SnapshotCache, encoders: EncoderPool, settings: SearchSettings
@@ -69,6 +74,9 @@ class Indexes:
         self._facts: dict[str, tuple[EncoderSpec, str, str]] = {}
         self._rank_bm25: dict[str, tuple[int, Retriever]] = {}
         self._lock = threading.Lock()
+        self._served: dict[int, str] = {}
+        self._tried: set[str] = set()
+        self._being_opened: set[str] = set()
 
     def open(self, version_id: str) -> OpenIndex:
         """The newest snapshot of a version, with the encoder it was built with.
@@ -79,9 +87,63 @@ class Indexes:
         spec, _, chunker = self._facts_of(version_id)
         encoder = self._encoders.get(spec)
         snapshot = self._snapshots.get(version_id, encoder.fingerprint)
+        self._tried.add(version_id)
         return OpenIndex(
             snapshot, encoder, self._settings, lambda: self._in_memory(version_id, chunker, snapshot)
         )
+
+    def serving(self, collection_id: int, version_id: str) -> OpenIndex:
+        """The version of a collection that is to be served; while this process opens it for the first time,
+        the one that it served before: no request waits for files and models. Raises as `open` does.
+        """
+        before = self._served.get(collection_id)
+        if before is not None and version_id != before and version_id not in self._tried:
+            try:
+                index = self.open(before)
+            except (DatabaseError, IndexingError):
+                pass  # it cannot answer any more: the request waits
+            else:
+                self._open_aside(version_id)
+                return index
+        index = self.open(version_id)
+        if version_id != before:
+            self._served[collection_id] = version_id
+            self._forget_gone()
+        return index
+
+    def forget(self, version_id: str) -> None:
+        """Lets go of a version that is gone, or no longer served; requests that have it keep it."""
+        with self._lock:
+            self._facts.pop(version_id, None)
+            self._rank_bm25.pop(version_id, None)
+            self._tried.discard(version_id)
+        self._snapshots.forget(version_id)
+
+    def _forget_gone(self) -> None:
+        """Lets go of versions that another process has removed."""
+        with self._read() as session:
+            present = {row.id for row in versions.list_all(session)}
+        for version_id in self._facts.keys() - present:
+            self.forget(version_id)
+
+    def _open_aside(self, version_id: str) -> None:
+        with self._lock:
+            if version_id in self._being_opened:
+                return
+            self._being_opened.add(version_id)
+        name = f"open-{version_id[:8]}"
+        threading.Thread(target=self._try_to_open, args=(version_id,), name=name, daemon=True).start()
+
+    def _try_to_open(self, version_id: str) -> None:
+        """Opens a version; where it cannot be, the next request tries for itself and says why."""
+        try:
+            self.open(version_id)
+        except Exception:
+            logger.exception("index not usable", extra={"action": "index_error", "version": version_id})
+        finally:
+            with self._lock:
+                self._tried.add(version_id)
+                self._being_opened.discard(version_id)
 
     def _facts_of(self, version_id: str) -> tuple[EncoderSpec, str, str]:
         """What never changes of a version: encoder, its fingerprint, and the chunker's."""

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from app import building
+from app import building, following
 from app.db import batches
 from app.db.batches import LoadedRevision, RevisionFile
 from app.db.tables import JobRow
@@ -75,13 +75,13 @@ def ingest(services: Services, pool: LoaderPool, board: Board, batch: Sequence[J
         if not begun:
             continue
         version = building.ensure_active(services, collection_id)
-        recipe = building.recipe_of(services, version)
+        recipe = following.recipe_of(services, version)
         loaded = load(services, pool, board, begun)
         cut = [_cut(item, text, recipe.chunker) for item, text in loaded]
         encoded = encode(services, board, recipe.encoder, cut)
         saved = save(services, board, collection_id, encoded, version.chunker_fingerprint)
         # Another version may have been activated since.
-        building.commit_pending(services, building.ensure_active(services, collection_id).id)
+        following.commit_pending(services, building.ensure_active(services, collection_id).id)
         publish(services, board, collection_id, saved)
 
 

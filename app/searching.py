@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.db import chunks, collections, filters, versions
 from app.db.errors import VersionNotFound
-from indexing.errors import IndexDamaged
+from indexing.errors import IndexDamaged, IndexMissing
 from indexing.types import ChunkId
 from retrievers.base import Retriever
 from retrievers.types import Hit, Mode, Passage, Query
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.db.tables import CollectionRow
+    from app.indexes import OpenIndex
     from app.services import Services
 
 MARGIN = 8
@@ -93,7 +94,7 @@ def search(services: Services, request: SearchRequest) -> SearchResult:
             timings_ms=timings.rounded(),
         )
     with timings.stage("open"):
-        index = services.indexes.open(version_id)
+        index = _open(services, request, collection.id, version_id)
     with timings.stage("encode"):
         vector = (
             None
@@ -120,7 +121,7 @@ def search(services: Services, request: SearchRequest) -> SearchResult:
     return SearchResult(
         query=request.query,
         mode=mode,
-        index_version=version_id,
+        index_version=index.snapshot.manifest.spec.version,
         passages=passages,
         timings_ms=timings.rounded(),
         bm25_terms=terms,
@@ -134,6 +135,20 @@ def _version(session: Session, collection: CollectionRow, wanted: str | None) ->
     if versions.get(session, wanted).collection_id != collection.id:
         raise VersionNotFound(f"the index version {wanted!r} is of another collection")
     return wanted
+
+
+def _open(services: Services, request: SearchRequest, collection_id: int, version_id: str) -> OpenIndex:
+    if request.index_version is not None:
+        return services.indexes.open(version_id)
+    try:
+        return services.indexes.serving(collection_id, version_id)
+    except (IndexMissing, VersionNotFound):
+        # Since the request began, another version may have been switched to and this one removed.
+        with services.read() as session:
+            served = collections.get(session, collection_id).active_version_id
+        if served is None or served == version_id:
+            raise
+        return services.indexes.serving(collection_id, served)
 
 
 def _retrieve(retriever: Retriever, query: Query, top_k: int) -> list[Hit]:

@@ -1,4 +1,9 @@
-"""The worker: claims jobs, keeps their lease alive, runs them, and lets indexes follow what changed."""
+"""The worker: claims jobs, keeps their lease alive, runs them, and lets indexes follow what changed.
+
+Its work has two lanes. One takes documents in and lets the served indexes follow; the other builds, verifies
+and mends index versions and keeps them tidy. A process has both beside each other, each with jobs and leases
+of its own, so that a build of hours holds up no document.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +14,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 from uuid import uuid4
 
 from sqlalchemy.exc import OperationalError
 
-from app import abandoned, building
+from app import abandoned, following, repairing
+from app.building import BuildCancelled, BuildStopped, Say
 from app.cancelling import CANCELLED, CANCELLED_DETAIL, note_failure
-from app.db import jobs as queue
-from app.db.jobs import Released, RetryPolicy
+from app.db import jobs, queue
+from app.db.errors import DatabaseError
+from app.db.queue import Released, RetryPolicy
 from app.db.tables import JobRow
+from app.errors import FootnoteError
 from app.ingestion import ingest
 from app.intake import INGEST
+from app.upkeep import HANDLERS, Upkeep
 from indexing.errors import IndexingError
 from indexing.loaders import LoaderPool, LoadLimits
 
@@ -31,15 +40,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BUILD = "build"
 RETRY = RetryPolicy()
+SAY_SECONDS = 0.5
+"""A job says how far it is, and learns that it is cancelled, so often."""
+
+Lane = Literal["ingest", "upkeep"]
+BOTH: Final[tuple[Lane, ...]] = ("ingest", "upkeep")
 
 
 class Worker:
-    """One worker process. `run` works until `stop`; `drain` until nothing is due."""
+    """Works in one lane, or in both by turns. `run` works until `stop`; `drain` until nothing is due."""
 
-    def __init__(self, services: Services, name: str | None = None) -> None:
+    def __init__(self, services: Services, name: str | None = None, *, lanes: Sequence[Lane] = BOTH) -> None:
         self.services = services
+        self.lanes = lanes
+        self._kinds = [*HANDLERS] * ("upkeep" in lanes) + [INGEST] * ("ingest" in lanes)
+        self._upkeep = Upkeep(services)
         self.name = name or f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._stopping = threading.Event()
         self._held: dict[str, JobRow] = {}
@@ -55,13 +71,14 @@ class Worker:
             ),
         )
 
-    def run(self) -> None:
+    def run(self, *, prepare: bool = True) -> None:
         """Works until `stop` is called; a database that cannot be reached is waited for."""
+        if prepare:
+            self.prepare()
         logger.info("worker started", extra={"action": "worker_started", "worker": self.name})
-        self._sweep()
         with self._beating():
             while not self._stopping.is_set():
-                if not self._step_safely():
+                if not self._safely(self.step) and not self._safely(self._keep_up):
                     self._stopping.wait(self.services.settings.worker.poll_seconds)
         logger.info("worker stopped", extra={"action": "worker_stopped", "worker": self.name})
 
@@ -88,15 +105,23 @@ class Worker:
         with self.services.write() as session:
             self._note_released(session, queue.release_worker(session, self.name))
 
+    def prepare(self) -> None:
+        """Removes what killed processes have left, and makes served indexes anew that cannot be used."""
+        self._safely(self._sweep)
+        if not self._stopping.is_set():
+            self._safely(lambda: bool(repairing.mend_served(self.services, self._go_on)))
+
     def step(self) -> bool:
-        """Takes one batch, or lets one index follow; False when there was nothing to do."""
+        """Takes one batch, or lets the indexes follow; False when there was nothing to do."""
         batch = self._claim()
         if batch:
             self._run_batch(batch)
             return True
-        behind = building.lagging(self.services)
+        if "ingest" not in self.lanes:
+            return False
+        behind = following.lagging(self.services)
         for version_id in behind:
-            building.commit_pending(self.services, version_id)
+            following.commit_pending(self.services, version_id)
         return bool(behind)
 
     def progress(self, jobs: Sequence[JobRow], note: str, done: int = 0, total: int | None = None) -> None:
@@ -133,20 +158,22 @@ class Worker:
     def _claim(self) -> Sequence[JobRow]:
         settings = self.services.settings.worker
         with self.services.read() as session:
-            if not queue.anything_due(session):
+            if not queue.anything_due(session, self._kinds):
                 return []
         with self.services.write() as session:
             self._note_released(session, queue.release_expired(session))
-            batch = queue.claim(
-                session, self.name, [BUILD], limit=1, lease_seconds=settings.lease_seconds
-            ) or queue.claim(
-                session,
-                self.name,
-                [INGEST],
-                limit=settings.batch_documents,
-                max_bytes=settings.batch_bytes,
-                lease_seconds=settings.lease_seconds,
-            )
+            batch: Sequence[JobRow] = []
+            if "upkeep" in self.lanes:
+                batch = queue.claim(session, self.name, [*HANDLERS], lease_seconds=settings.lease_seconds)
+            if "ingest" in self.lanes and not batch:
+                batch = queue.claim(
+                    session,
+                    self.name,
+                    [INGEST],
+                    limit=settings.batch_documents,
+                    max_bytes=settings.batch_bytes,
+                    lease_seconds=settings.lease_seconds,
+                )
         with self._lock:
             self._held = {job.id: job for job in batch}
             self._stopped_jobs = set()
@@ -154,16 +181,16 @@ class Worker:
 
     def _note_released(self, session: Session, released: Released) -> None:
         for job_id in released.failed:
-            job = queue.get(session, job_id)
+            job = jobs.get(session, job_id)
             note_failure(session, job, job.error_code or queue.WORKER_LOST, job.error_detail or "")
         for job_id in released.cancelled:
-            note_failure(session, queue.get(session, job_id), CANCELLED, CANCELLED_DETAIL)
+            note_failure(session, jobs.get(session, job_id), CANCELLED, CANCELLED_DETAIL)
 
     def _run_batch(self, batch: Sequence[JobRow]) -> None:
         started = time.perf_counter()
         try:
-            if batch[0].kind == BUILD:
-                self._build(batch[0])
+            if batch[0].kind in HANDLERS:
+                self._do(batch[0])
             else:
                 ingest(self.services, self._pool, self, batch)
         except Exception as error:
@@ -182,35 +209,74 @@ class Worker:
             },
         )
 
-    def _build(self, job: JobRow) -> None:
-        def say(stage: str, done: int, total: int) -> None:
-            self.progress([job], stage, done, total)
-
-        row = building.build(self.services, int(job.collection_id or 0), progress=say)
-        if job.payload.get("activate", True):
-            building.activate(self.services, row.id)
+    def _do(self, job: JobRow) -> None:
+        """Runs the handler of a job. One that is stopped is given back by `close`, for another to go on."""
+        try:
+            result = HANDLERS[job.kind](self.services, job, self._saying(job))
+        except BuildStopped:
+            return
+        except BuildCancelled:
+            with self.services.write() as session:
+                queue.cancelled(session, self.name, job.id)
+            self._let_go(job)
+            return
+        except (FootnoteError, DatabaseError) as error:
+            with self.services.write() as session:
+                self.fail(session, job, error.code, str(error), retry=False)
+            return
         with self.services.write() as session:
-            queue.succeed(session, self.name, job.id, result={"index_version": row.id})
+            queue.succeed(session, self.name, job.id, result=result)
         self._let_go(job)
+
+    def _saying(self, job: JobRow) -> Say:
+        """Where a handler says how far it is; it ends the work that is to stop."""
+        last = 0.0
+
+        def say(stage: str, done: int, total: int) -> None:
+            nonlocal last
+            self._go_on(stage, done, total)
+            now = time.monotonic()
+            if now - last < SAY_SECONDS:
+                return
+            last = now
+            with self.services.write() as session:
+                queue.progress(session, self.name, job.id, done=done, total=total, note=stage)
+                seconds = self.services.settings.worker.lease_seconds
+                stopped = queue.heartbeat(session, self.name, [job.id], lease_seconds=seconds)
+                is_ours = job.id in queue.held(session, self.name)
+            if stopped and is_ours:
+                raise BuildCancelled
+            if stopped:
+                self._let_go(job)  # the lease was lost: another goes on with it
+                raise BuildStopped
+
+        return say
+
+    def _go_on(self, _stage: str, _done: int, _total: int) -> None:
+        if self._stopping.is_set():
+            raise BuildStopped
 
     def _let_go(self, job: JobRow) -> None:
         with self._lock:
             self._held.pop(job.id, None)
 
-    def _sweep(self) -> None:
+    def _sweep(self) -> bool:
         """Removes what killed processes have left."""
         with self.services.store.removing():
             self.services.store.sweep()
-        try:
-            abandoned.sweep(self.services)
-        except OperationalError:
-            logger.exception("database not reachable", extra={"action": "database_error"})
+        return bool(abandoned.sweep(self.services))
 
-    def _step_safely(self) -> bool:
+    def _keep_up(self) -> bool:
+        return "upkeep" in self.lanes and self._upkeep.step(self._stopping.is_set)
+
+    def _safely(self, work: Callable[[], bool]) -> bool:
+        """What the work says of itself; False where it failed, which is logged."""
         try:
-            return self.step()
+            return work()
         except OperationalError:
             logger.exception("database not reachable", extra={"action": "database_error"})
+        except BuildStopped:
+            pass
         except Exception:
             logger.exception("step failed", extra={"action": "step_failed"})
         return False

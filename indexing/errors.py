@@ -8,6 +8,7 @@ IndexingError
 └── IndexVersionError
       ├── IndexMissing             no such version directory
       ├── IndexDamaged             a checksum, count or id does not agree
+      ├── IndexOutdated            the changes that the version lacks are not known any more
       └── EncoderMismatch          the version was built with another encoder
 """
 
@@ -68,6 +69,12 @@ class IndexDamaged(IndexVersionError):
     """A checksum, a count or an id of the version does not agree with its manifest."""
 
     code = "index_damaged"
+
+
+class IndexOutdated(IndexVersionError):
+    """The version cannot catch up: the log of changes does not begin where the version ends."""
+
+    code = "index_outdated"
 
 
 class EncoderMismatch(IndexVersionError):

@@ -1,15 +1,32 @@
-"""Index versions: listed, built beside the one that is served, switched."""
+"""Index versions: listed, built beside the one that is served, verified, mended, switched, removed."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Any
 
-from app import building
-from app.api.schemas import IndexBuildIn, IndexBuilding, IndexVersionList, IndexVersionOut
-from app.api.views import job_out, version_out
+from fastapi import APIRouter, Response
+
+from app import orders, retention, switching, verifying
+from app.api.schemas import (
+    IndexActivateIn,
+    IndexBuildIn,
+    IndexBuilding,
+    IndexPruned,
+    IndexPruneIn,
+    IndexReport,
+    IndexRollbackIn,
+    IndexSwitched,
+    IndexVerifyIn,
+    IndexVersionList,
+    IndexVersionOut,
+)
+from app.api.views import job_out, report_out, switched_out, version_out
 from app.db import collections, jobs, versions
 from app.deps import ServicesDep
-from app.worker import BUILD
+from app.orders import BuildOrder
+from app.services import Services
+from app.switching import Switched
+from app.upkeep import BUILD, REPAIR, VERIFY
 
 router = APIRouter(prefix="/v1/indexes", tags=["indexes"])
 
@@ -26,22 +43,110 @@ def list_versions(services: ServicesDep, collection: str | None = None) -> Index
 
 @router.post("", status_code=202)
 def build_version(services: ServicesDep, body: IndexBuildIn) -> IndexBuilding:
-    """Starts to build a new version with the present settings, and switches to it when it is verified."""
+    """Starts to build a new version beside the one that is served, and switches to it when it is verified.
+
+    What is not given is as the settings say. The same order twice is one job while that one lives.
+    """
+    order = BuildOrder(
+        encoder=body.encoder,
+        chunker=body.chunker,
+        settings=body.settings,
+        activate=body.activate,
+        force=body.force,
+    )
+    orders.checked(services.settings, order)
     with services.write() as session:
-        row = collections.get_by_name(session, body.collection)
+        owner = collections.get_by_name(session, body.collection).id
         job = jobs.enqueue(
             session,
             BUILD,
-            payload={"activate": body.activate},
-            collection_id=row.id,
-            dedup_key=f"{BUILD}:{row.id}",
+            payload=order.payload(),
+            collection_id=owner,
+            dedup_key=f"{BUILD}:{owner}:{order.key}",
+            max_attempts=services.settings.worker.max_attempts,
         ).job
     return IndexBuilding(job=job_out(job))
 
 
-@router.post("/{version_id}/activate")
-def activate_version(services: ServicesDep, version_id: str) -> IndexVersionOut:
-    """Serves a version from the next request on, once it has caught up with later changes."""
-    row = building.activate(services, version_id)
+@router.post("/rollback")
+def rollback(services: ServicesDep, body: IndexRollbackIn | None = None) -> IndexSwitched:
+    """Serves the version of a collection that was served before."""
     with services.read() as session:
+        owner = collections.get_by_name(session, (body or IndexRollbackIn()).collection).id
+    return _switched(services, switching.rollback(services, owner))
+
+
+@router.post("/prune")
+def prune_versions(services: ServicesDep, body: IndexPruneIn | None = None) -> IndexPruned:
+    """Removes versions that are superfluous: failed ones, and ready ones beyond those to be kept."""
+    wanted = body or IndexPruneIn()
+    with services.read() as session:
+        owner = collections.get_by_name(session, wanted.collection).id
+    if wanted.dry_run:
+        return IndexPruned(removed=[row.id for row in retention.superfluous(services, owner, wanted.keep)])
+    return IndexPruned(removed=retention.prune(services, owner, wanted.keep))
+
+
+@router.get("/{version_id}")
+def get_version(services: ServicesDep, version_id: str) -> IndexVersionOut:
+    with services.read() as session:
+        row = versions.get(session, version_id)
         return version_out(row, collections.get(session, row.collection_id))
+
+
+@router.delete("/{version_id}", status_code=204)
+def delete_version(services: ServicesDep, version_id: str) -> Response:
+    """Removes a version that is not served."""
+    retention.delete(services, version_id)
+    return Response(status_code=204)
+
+
+@router.post("/{version_id}/activate")
+def activate_version(
+    services: ServicesDep, version_id: str, body: IndexActivateIn | None = None
+) -> IndexSwitched:
+    """Serves a version from the next request on, once it has caught up with later changes and is sound."""
+    force = body is not None and body.force
+    return _switched(services, switching.activate(services, version_id, force=force))
+
+
+@router.get("/{version_id}/verify")
+def look_at_version(services: ServicesDep, version_id: str) -> IndexReport:
+    """A quick look: whether files are missing or cut, and whether index and database have the same chunks."""
+    return report_out(verifying.quick(services, version_id))
+
+
+@router.post("/{version_id}/verify", status_code=202)
+def verify_version(
+    services: ServicesDep, version_id: str, body: IndexVerifyIn | None = None
+) -> IndexBuilding:
+    """Starts a job that looks at everything; its result is the report."""
+    wanted = body or IndexVerifyIn()
+    payload = {"version": version_id, "vectors": wanted.vectors, "files": wanted.files}
+    return _start(services, VERIFY, version_id, payload)
+
+
+@router.post("/{version_id}/repair", status_code=202)
+def repair_version(services: ServicesDep, version_id: str) -> IndexBuilding:
+    """Starts a job that mends what is wrong; its result says what was found, done, and left."""
+    return _start(services, REPAIR, version_id, {"version": version_id})
+
+
+def _start(services: Services, kind: str, version_id: str, payload: dict[str, Any]) -> IndexBuilding:
+    with services.write() as session:
+        owner = versions.get(session, version_id).collection_id
+        key = ":".join(str(value) for value in payload.values())
+        job = jobs.enqueue(
+            session,
+            kind,
+            payload=payload,
+            collection_id=owner,
+            dedup_key=f"{kind}:{key}",
+            max_attempts=services.settings.worker.max_attempts,
+        ).job
+    return IndexBuilding(job=job_out(job))
+
+
+def _switched(services: Services, switched: Switched) -> IndexSwitched:
+    with services.read() as session:
+        return switched_out(switched, collections.get(session, switched.row.collection_id))

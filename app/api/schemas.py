@@ -110,6 +110,7 @@ class JobOut(Response):
     max_attempts: int
     progress: dict[str, Any]
     error: ErrorBody | None
+    result: dict[str, Any] | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -261,15 +262,71 @@ class IndexVersionOut(Response):
     change_number: int
     created_at: datetime
     activated_at: datetime | None
+    error: str | None
 
 
 class IndexVersionList(Response):
     data: list[IndexVersionOut]
 
 
+class IndexSwitched(IndexVersionOut):
+    recall_before: float | None = Field(description="Recall@10 of the golden questions, if there are any")
+    recall_after: float | None
+    forced: bool = Field(description="Served although Recall@10 dropped by more than is allowed")
+
+
 class IndexBuildIn(Request):
     collection: CollectionName = "default"
+    encoder: str | None = Field(
+        None, max_length=1000, description="`default`, or a sentence-transformers name or folder"
+    )
+    chunker: Literal["fine", "default", "coarse"] | None = Field(None, description="The sizes of chunks")
+    settings: dict[str, str | bool | int | float | None] = Field(
+        default_factory=dict,
+        max_length=50,
+        description="Settings of encoder and chunker for this build; null goes back to the default",
+        examples=[{"encoder.dim": 128, "chunker.max_tokens": 128}],
+    )
     activate: bool = Field(True, description="Switch to the new version when it is built and verified")
+    force: bool = Field(False, description="Switch even if Recall@10 on golden questions drops")
+
+
+class IndexActivateIn(Request):
+    force: bool = Field(False, description="Switch even if Recall@10 on golden questions drops")
+
+
+class IndexRollbackIn(Request):
+    collection: CollectionName = "default"
+
+
+class IndexVerifyIn(Request):
+    vectors: int = Field(32, ge=0, le=10_000, description="How many vectors are compared with the encoder")
+    files: bool = Field(False, description="Look at the original files of the collection too")
+
+
+class IndexPruneIn(Request):
+    collection: CollectionName = "default"
+    keep: Annotated[int | None, Field(ge=0, le=1000)] = Field(
+        None, description="Ready versions kept beside the one served; default: the setting"
+    )
+    dry_run: bool = Field(False, description="Only say what would go")
+
+
+class IndexPruned(Response):
+    removed: list[str]
+
+
+class IndexProblem(Response):
+    kind: str
+    path: str
+    detail: str
+
+
+class IndexReport(Response):
+    version: str
+    ok: bool
+    behind: int = Field(description="Changes that the version has yet to apply")
+    problems: list[IndexProblem]
 
 
 class IndexBuilding(Response):

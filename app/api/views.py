@@ -20,6 +20,8 @@ from app.api.schemas import (
     GoldenOutcomeOut,
     GoldenRunOut,
     HitOut,
+    IndexReport,
+    IndexSwitched,
     IndexVersionOut,
     JobOut,
     MeanOut,
@@ -30,6 +32,9 @@ from app.db.tables import CollectionRow, DocumentRow, IndexVersionRow, JobRow
 from app.golden import GoldenRun, Mean, Outcome
 from app.ids import format_id
 from app.searching import SearchResult
+from app.switching import Switched
+from app.upkeep import recall_of
+from app.verifying import Report
 from indexing.types import Chunk
 from retrievers.types import Passage
 
@@ -69,6 +74,7 @@ def job_out(row: JobRow) -> JobOut:
         max_attempts=row.max_attempts,
         progress={"done": row.progress_done, "total": row.progress_total, "note": row.progress_note},
         error=error_body(row.error_code, row.error_detail),
+        result=row.result,
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
@@ -187,7 +193,17 @@ def version_out(row: IndexVersionRow, collection: CollectionRow) -> IndexVersion
         change_number=row.change_number,
         created_at=row.created_at,
         activated_at=row.activated_at,
+        error=row.error,
     )
+
+
+def switched_out(switched: Switched, collection: CollectionRow) -> IndexSwitched:
+    shown = version_out(switched.row, collection).model_dump()
+    return IndexSwitched(**shown, **recall_of(switched))
+
+
+def report_out(report: Report) -> IndexReport:
+    return IndexReport.model_validate(report)
 
 
 def golden_out(question: GoldenQuestion, collection: str) -> GoldenOut:

@@ -1,14 +1,17 @@
-"""`footnote index …`: versions built, verified, switched."""
+"""`footnote index …`: versions built, verified, mended, switched, removed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from app import building
-from app.api.views import version_out
+from app import building, orders, repairing, retention, switching, verifying
+from app.api.schemas import IndexReport
+from app.api.views import report_out, switched_out, version_out
 from app.cli.context import (
     CollectionOption,
     HomeOption,
@@ -21,15 +24,22 @@ from app.cli.context import (
 )
 from app.cli.progress import progress
 from app.db import collections, versions
-from app.db.errors import VersionNotReady
 from app.db.tables import IndexVersionRow
+from app.orders import PRESETS, BuildOrder
 from app.services import Services
-from app.settings import ChunkerSettings, EncoderSettings, Settings
+from app.switching import Switched
+from app.verifying import Problem
 
-index_app = typer.Typer(no_args_is_help=True, help="Build, verify and switch index versions.")
+index_app = typer.Typer(no_args_is_help=True, help="Build, verify, mend and switch index versions.")
 
 VersionArgument = Annotated[str, typer.Argument(help="The version's id, or how it begins.")]
+AnyVersionArgument = Annotated[
+    str | None, typer.Argument(help="The version's id, or how it begins; default: the served one.")
+]
 ActivateOption = Annotated[bool, typer.Option(help="Serve the new version when it is verified.")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Serve it even if Recall@10 on the golden questions drops.")
+]
 
 
 @index_app.command("build")
@@ -38,39 +48,72 @@ def build_index(
     encoder: Annotated[
         str | None, typer.Option(help="`default`, or a sentence-transformers name or folder.")
     ] = None,
+    chunker: Annotated[
+        str | None,
+        typer.Option(help="Sizes of chunks: fine (128 tokens), default, coarse (512, or the window)."),
+    ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=16, help="Longest chunk in tokens.")] = None,
     overlap_tokens: Annotated[int | None, typer.Option(min=0, help="Tokens repeated between chunks.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of encoder or chunker for this build; may be repeated. Empty: its default.",
+        ),
+    ] = None,
     activate: ActivateOption = True,
+    force: ForceOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Build a version with the present settings beside the one that is served, then switch to it.
+    """Build a version beside the one that is served, then switch to it.
 
-    Searches go on while it is built. What was encoded before is not encoded again, so a build that was
-    interrupted goes on where it stopped.
+    What is not given is as the settings say. Searches go on while it is built. A build that was interrupted,
+    with Ctrl-C or by a kill, goes on where it stopped when it is given again.
 
-    Example: footnote index build --encoder BAAI/bge-small-en-v1.5 --no-activate
+    Examples:
+
+        footnote index build --encoder BAAI/bge-small-en-v1.5 --no-activate
+
+        footnote index build --chunker fine --set encoder.dim=128
     """
+    if chunker is not None and chunker not in PRESETS:
+        raise typer.BadParameter(f"one of {', '.join(PRESETS)}", param_hint="--chunker")
+    given = _read_settings(settings or [])
+    sizes = {"chunker.max_tokens": max_tokens, "chunker.overlap_tokens": overlap_tokens}
+    given |= {key: value for key, value in sizes.items() if value is not None}
+    order = BuildOrder(encoder=encoder, chunker=chunker, settings=given)  # type: ignore[arg-type]
     with services_for(home) as services:
-        chosen = _with(services.settings, encoder, max_tokens, overlap_tokens)
-        services.settings = chosen
         collection_id = _collection_id(services, collection)
+        encoder_spec, chunker_spec = orders.checked(services.settings, order).specs(services)
         with progress(errors, quiet=as_json) as say:
-            row = building.build(services, collection_id, progress=say)
+            row = building.build(
+                services,
+                collection_id,
+                encoder_spec=encoder_spec,
+                chunker_spec=chunker_spec,
+                progress=say,
+            )
         if activate:
-            row = building.activate(services, row.id)
-        _print_version(services, row, as_json)
+            _print_switched(services, switching.activate(services, row.id, force=force), as_json)
+        else:
+            _print_version(services, row, as_json)
 
 
 @index_app.command("rebuild")
 def rebuild_index(
     collection: CollectionOption = "default", home: HomeOption = None, as_json: JsonOption = False
 ) -> None:
-    """Make the served version anew from the database; nothing is encoded twice."""
+    """Make the served version anew from the database; nothing is encoded twice.
+
+    Example: footnote index rebuild --collection manuals
+    """
     with services_for(home) as services:
+        row = building.ensure_active(services, _collection_id(services, collection))
         with progress(errors, quiet=as_json) as say:
-            row = building.rebuild(services, _collection_id(services, collection), progress=say)
-        _print_version(services, row, as_json)
+            row = building.rebuild(services, row, say)
+        _print_version(services, switching.replace(services, row.id), as_json)
 
 
 @index_app.command("list")
@@ -129,37 +172,97 @@ def index_status(
 
 @index_app.command("verify")
 def verify_index(
-    version: Annotated[str | None, typer.Argument(help="The version's id; default: the served one.")] = None,
+    version: AnyVersionArgument = None,
     collection: CollectionOption = "default",
+    every: Annotated[bool, typer.Option("--all", help="Every ready version of every collection.")] = False,
+    vectors: Annotated[
+        int, typer.Option(min=0, help="How many vectors are compared with the encoder; 0: none.")
+    ] = verifying.VECTORS_SAMPLED,
+    files: Annotated[bool, typer.Option("--files", help="Look at the original files too.")] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a version: checksums, counts, and the same chunks in database and indexes. Exit code 1 if not."""
+    """Check a version: files, counts, the same chunks everywhere, vectors as the encoder makes them.
+
+    The exit code is 1 where something is wrong; `footnote index repair` mends it.
+
+    Examples:
+
+        footnote index verify
+
+        footnote index verify --all --files --vectors 200
+    """
+    with services_for(home) as services:
+        chosen = _ready(services) if every else [_find(services, version, collection)]
+        reports = [
+            report_out(verifying.verify(services, row.id, n_vectors=vectors, files=files)) for row in chosen
+        ]
+        unnamed = verifying.unnamed_directories(services) if every else []
+    ok = all(report.ok for report in reports) and not unnamed
+    if as_json:
+        shown = [report.model_dump(mode="json") for report in reports]
+        print_json(
+            {"ok": ok, "versions": shown, "problems": [asdict(p) for p in unnamed]} if every else shown[0]
+        )
+    else:
+        _print_problems(unnamed)
+        for report in reports:
+            _print_report(report)
+    if not ok:
+        raise typer.Exit(1)
+
+
+@index_app.command("repair")
+def repair_index(
+    version: AnyVersionArgument = None,
+    collection: CollectionOption = "default",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Mend what `verify` finds, without encoding again what is kept.
+
+    A version with damaged files is made anew from the database beside, and takes its place. The exit code is
+    1 where something is left that cannot be mended.
+
+    Examples:
+
+        footnote index repair --dry-run
+
+        footnote index repair --collection manuals
+    """
     with services_for(home) as services:
         row = _find(services, version, collection)
-        found = building.problems(services, row.id)
-    shown = [{"kind": item.kind, "path": item.path, "detail": item.detail} for item in found]
+        with progress(errors, quiet=as_json) as say:
+            done = repairing.repair(services, row.id, dry_run=dry_run, progress=say)
     if as_json:
-        print_json({"version": row.id, "ok": not found, "problems": shown})
+        print_json(asdict(done) | {"dry_run": dry_run})
     else:
-        for item in found:
-            console.print(f"{item.kind}: {item.path}: {item.detail}", markup=False)
-        console.print(
-            f"{row.id}: " + ("no problem found" if not found else f"{len(found)} problems"), markup=False
-        )
-    if found:
+        _print_problems(done.found)
+        for cure in done.cures:
+            console.print(f"{'would be done' if dry_run else 'done'}: {cure}", markup=False)
+        if done.replaced_by is not None:
+            console.print(f"{done.replaced_by} takes the place of {done.version}", markup=False)
+        if not done.found:
+            console.print(f"{row.id}: no problem found", markup=False)
+    if done.left and not dry_run:
+        errors.print(f"left: {'; '.join(problem.detail for problem in done.left)}", markup=False)
         raise typer.Exit(1)
 
 
 @index_app.command("activate")
-def activate_index(version: VersionArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Serve a version from the next request on."""
+def activate_index(
+    version: VersionArgument, force: ForceOption = False, home: HomeOption = None, as_json: JsonOption = False
+) -> None:
+    """Serve a version from the next request on.
+
+    It is refused where it is damaged, or finds less of the golden questions than the one that is served.
+
+    Example: footnote index activate 3f2a --force
+    """
     with services_for(home) as services:
         chosen = _find(services, version, None)
-        if chosen.status != "ready":
-            raise VersionNotReady(f"the version is {chosen.status}; only a ready one can be served")
-        row = building.activate(services, chosen.id)
-        _print_version(services, row, as_json)
+        _print_switched(services, switching.activate(services, chosen.id, force=force), as_json)
 
 
 @index_app.command("rollback")
@@ -168,19 +271,64 @@ def rollback_index(
 ) -> None:
     """Serve the version that was served before."""
     with services_for(home) as services:
-        _print_version(services, building.rollback(services, _collection_id(services, collection)), as_json)
+        switched = switching.rollback(services, _collection_id(services, collection))
+        _print_switched(services, switched, as_json)
 
 
-def _with(
-    settings: Settings, encoder: str | None, max_tokens: int | None, overlap_tokens: int | None
-) -> Settings:
-    """The settings with what the command line says instead."""
-    encoding = settings.encoder if encoder is None else EncoderSettings(model=encoder)
-    given = {"max_tokens": max_tokens, "overlap_tokens": overlap_tokens}
-    cutting = ChunkerSettings(
-        **settings.chunker.model_dump() | {name: value for name, value in given.items() if value is not None}
-    )
-    return settings.model_copy(update={"encoder": encoding, "chunker": cutting})
+@index_app.command("prune")
+def prune_index(
+    collection: CollectionOption = "default",
+    keep: Annotated[
+        int | None, typer.Option(min=0, help="Ready versions kept beside the served one.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove the versions that are superfluous, and the chunks that only they needed.
+
+    A worker does so by itself; how many are kept is FOOTNOTE_INDEX_KEEP_VERSIONS.
+
+    Example: footnote index prune --keep 0 --dry-run
+    """
+    with services_for(home) as services:
+        owner = _collection_id(services, collection)
+        if dry_run:
+            gone = [row.id for row in retention.superfluous(services, owner, keep)]
+        else:
+            gone = retention.prune(services, owner, keep)
+            retention.tidy(services, owner)
+    if as_json:
+        print_json({"removed": gone, "dry_run": dry_run})
+        return
+    for version_id in gone:
+        console.print(f"{'would remove' if dry_run else 'removed'} {version_id}")
+    if not gone:
+        console.print("nothing is superfluous")
+
+
+@index_app.command("delete")
+def delete_index(version: VersionArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Remove a version that is not served.
+
+    Example: footnote index delete 3f2a
+    """
+    with services_for(home) as services:
+        row = _find(services, version, None)
+        retention.delete(services, row.id)
+        retention.tidy(services, row.collection_id)
+    print_json({"removed": [row.id]}) if as_json else console.print(f"removed {row.id}")
+
+
+def _read_settings(given: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE each; an empty value goes back to the default."""
+    read: dict[str, Any] = {}
+    for item in given:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{item!r} is not KEY=VALUE", param_hint="--set")
+        read[key.strip()] = value.strip()
+    return read
 
 
 def _collection_id(services: Services, name: str) -> int:
@@ -199,6 +347,11 @@ def _find(services: Services, version: str | None, collection: str | None) -> In
         return matching[0] if len(matching) == 1 else versions.get(session, version)
 
 
+def _ready(services: Services) -> Sequence[IndexVersionRow]:
+    with services.read() as session:
+        return versions.list_all(session, status="ready")
+
+
 def _print_version(services: Services, row: IndexVersionRow, as_json: bool) -> None:
     with services.read() as session:
         shown = version_out(row, collections.get(session, row.collection_id))
@@ -209,3 +362,30 @@ def _print_version(services: Services, row: IndexVersionRow, as_json: bool) -> N
         console.print(
             f"{shown.id}: {shown.n_documents} documents, {shown.n_chunks} chunks, {shown.status}, {served}"
         )
+
+
+def _print_switched(services: Services, switched: Switched, as_json: bool) -> None:
+    if as_json:
+        with services.read() as session:
+            print_json(switched_out(switched, collections.get(session, switched.row.collection_id)))
+        return
+    _print_version(services, switched.row, as_json)
+    recall = switched.recall
+    if recall is not None:
+        forced = "; it is served because it was forced" if switched.forced else ""
+        console.print(
+            f"Recall@10 on golden questions: {recall.before:.3f} before, {recall.after:.3f} now{forced}"
+        )
+
+
+def _print_problems(problems: Sequence[Problem]) -> None:
+    for item in problems:
+        console.print(f"{item.kind}: {item.path}: {item.detail}", markup=False)
+
+
+def _print_report(report: IndexReport) -> None:
+    for item in report.problems:
+        console.print(f"{item.kind}: {item.path}: {item.detail}", markup=False)
+    behind = f", {report.behind} changes behind, so chunks were not compared" if report.behind else ""
+    said = "no problem found" if report.ok else f"{len(report.problems)} problems"
+    console.print(f"{report.version}: {said}{behind}", markup=False)

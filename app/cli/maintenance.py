@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from app import building
+from app import verifying
 from app.cli.context import HomeOption, JsonOption, console, print_json, read_settings, reported
 from app.db import collections, jobs, migration, versions
 from app.db.engine import create_engine
@@ -170,7 +170,7 @@ def _indexes_check(services: Services, deep: bool) -> str:
         if row is None:
             continue
         services.indexes.open(row.id)
-        if deep and (found := building.problems(services, row.id)):
-            raise Unwell(f"{name}: {found[0].detail}", f"footnote index rebuild --collection {name}")
+        if deep and (found := verifying.verify(services, row.id).problems):
+            raise Unwell(f"{name}: {found[0].detail}", f"footnote index repair --collection {name}")
         n_checked += 1
     return f"{n_checked} served indexes can be opened" + (" and are sound" if deep else "")

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +22,7 @@ from app.cli.ingest import _files as files_below
 from app.cli.ingest import ingest_files, print_report
 from app.cli.progress import progress
 from app.cli.search import ask
+from app.lanes import Lanes
 from app.logs import configure_logging
 from app.main import create_app
 from app.searching import SearchRequest
@@ -148,22 +149,22 @@ def worker_command(
     configure_logging(settings.log)
     os.nice(settings.worker.nice)
     with reported(), open_services(settings) as services:
-        worker = Worker(services)
+        worker = Worker(services) if once else Lanes(services)
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, lambda *_: worker.stop())
         if parent is not None:
-            _stop_without(parent, worker)
-        worker.drain() if once else worker.run()
+            _stop_without(parent, worker.stop)
+        worker.drain() if isinstance(worker, Worker) else worker.run()
 
 
-def _stop_without(parent: int, worker: Worker) -> None:
+def _stop_without(parent: int, stop: Callable[[], None]) -> None:
     """Stops the worker when the process that started it is gone, also when that one was killed."""
 
     def watch() -> None:
         pause = threading.Event()
         while os.getppid() == parent:
             pause.wait(1.0)
-        worker.stop()
+        stop()
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 

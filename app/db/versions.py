@@ -1,7 +1,7 @@
 """Index versions of a collection.
 
-`create` · `get` · `active` · `list_all` · `set_status` · `set_counts` · `activate` · `previous` · `lagging` ·
-`delete`.
+`create` · `get` · `active` · `list_all` · `set_status` · `set_counts` · `activate` · `previous` · `served` ·
+`lagging` · `delete`.
 The caller commits.
 """
 
@@ -131,6 +131,14 @@ def previous(session: Session, collection_id: int) -> IndexVersionRow | None:
     if served:
         return max(served, key=lambda version: (version.activated_at, version.id))
     return candidates[0] if candidates else None
+
+
+def served(session: Session) -> list[str]:
+    """The versions that are served, one of each collection that has any."""
+    statement = select(CollectionRow.active_version_id).where(CollectionRow.active_version_id.is_not(None))
+    return [
+        version_id for version_id in session.scalars(statement.order_by(CollectionRow.name)) if version_id
+    ]
 
 
 def lagging(session: Session) -> list[str]:

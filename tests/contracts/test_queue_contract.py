@@ -16,9 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 
-from app.db import jobs
+from app.db import jobs, queue
 from app.db.errors import CursorError, JobNotCancellable, JobNotFound, JobNotRetryable
-from app.db.jobs import RetryPolicy
+from app.db.queue import RetryPolicy
 from app.db.tables import JobRow
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
@@ -50,7 +50,7 @@ def take(sessions):
 
     def take(worker="w", kinds=("ingest",), **others):
         with sessions.begin() as session:
-            return jobs.claim(session, worker, kinds, **{"now": NOW, **others})
+            return queue.claim(session, worker, kinds, **{"now": NOW, **others})
 
     return take
 
@@ -80,7 +80,7 @@ class TestEnqueue:
         assert (again.is_new, again.job.id) == (False, first.id)
         take()
         assert put(dedup_key="k").id == first.id
-        call(jobs.succeed, "w", first.id)
+        call(queue.succeed, "w", first.id)
         assert put(dedup_key="k").id != first.id
 
     def test_a_job_that_is_to_stop_gives_up_its_key(self, put, take, call):
@@ -92,7 +92,7 @@ class TestEnqueue:
         assert second != first
         assert put(dedup_key="k", document_id=7).id == second
         assert take("w2") == [], "not before the first has stopped"
-        call(jobs.cancelled, "w", first)
+        call(queue.cancelled, "w", first)
         assert [job.id for job in take("w2")] == [second]
 
     def test_jobs_without_a_key_are_all_kept(self, put):
@@ -145,7 +145,7 @@ class TestClaim:
         batch = take(limit=5, now=after(3))
         assert [job.id for job in batch] == [first.id, other.id]
         assert take("w2", limit=5, now=after(3)) == []
-        call(jobs.succeed, "w", first.id)
+        call(queue.succeed, "w", first.id)
         assert [job.id for job in take("w2", limit=5, now=after(3))] == [second.id]
 
     def test_a_job_of_a_document_that_is_not_due_holds_none_up(self, put, take):
@@ -181,7 +181,7 @@ class TestClaim:
             idle = 0
             while idle < 20 and len(claimed) < n_jobs:
                 with sessions.begin() as session:
-                    batch = jobs.claim(session, worker, ["ingest"], limit=3, now=NOW)
+                    batch = queue.claim(session, worker, ["ingest"], limit=3, now=NOW)
                 idle = 0 if batch else idle + 1
                 with lock:
                     claimed.extend(job.id for job in batch)
@@ -192,7 +192,7 @@ class TestClaim:
                     with lock:
                         in_work[job.document_id] -= 1
                     with sessions.begin() as session:
-                        assert jobs.succeed(session, worker, job.id)
+                        assert queue.succeed(session, worker, job.id)
 
         run_all([threading.Thread(target=work, args=(f"w{number}",)) for number in range(4)])
         assert Counter(claimed) == Counter(set(claimed))
@@ -206,11 +206,11 @@ class TestClaim:
 
         def claim():
             with sessions.begin() as session:
-                taken.extend(jobs.claim(session, "w2", ["ingest"], limit=5, now=after(2)))
+                taken.extend(queue.claim(session, "w2", ["ingest"], limit=5, now=after(2)))
 
         other = threading.Thread(target=claim)
         with sessions.begin() as session:
-            assert [job.id for job in jobs.claim(session, "w1", ["ingest"], now=NOW)] == [first]
+            assert [job.id for job in queue.claim(session, "w1", ["ingest"], now=NOW)] == [first]
             start_all([other])
             other.join(0.3)
         assert join_all([other]) == []
@@ -220,12 +220,12 @@ class TestClaim:
         ids = {put().id for _ in range(40)}
         program = (
             "import sys\n"
-            "from app.db import jobs\n"
+            "from app.db import queue\n"
             "from app.db.engine import create_engine, session_factory\n"
             f"sessions = session_factory(create_engine({database_url!r}))\n"
             "while True:\n"
             "    with sessions.begin() as session:\n"
-            "        batch = jobs.claim(session, sys.argv[1], ['ingest'], limit=2)\n"
+            "        batch = queue.claim(session, sys.argv[1], ['ingest'], limit=2)\n"
             "    for job in batch:\n"
             "        sys.stdout.write(job.id + '\\n')\n"
             "    if not batch:\n"
@@ -241,7 +241,7 @@ class TestClaim:
     def test_a_claim_that_is_not_committed_is_none(self, sessions, put, take):
         put()
         with sessions() as session:
-            assert len(jobs.claim(session, "dies", ["ingest"], now=NOW)) == 1
+            assert len(queue.claim(session, "dies", ["ingest"], now=NOW)) == 1
         assert len(take("lives")) == 1
 
 
@@ -249,37 +249,37 @@ class TestLease:
     def test_a_heartbeat_prolongs_it(self, put, take, call):
         put()
         (job,) = take(lease_seconds=10)
-        assert call(jobs.heartbeat, "w", [job.id], lease_seconds=10, now=after(9)) == set()
-        assert call(jobs.release_expired, now=after(19)).todo == ()
-        assert call(jobs.release_expired, now=after(20)).todo == (job.id,)
+        assert call(queue.heartbeat, "w", [job.id], lease_seconds=10, now=after(9)) == set()
+        assert call(queue.release_expired, now=after(19)).todo == ()
+        assert call(queue.release_expired, now=after(20)).todo == (job.id,)
 
     def test_an_expired_job_goes_to_another_worker(self, put, take, call):
         put()
         (job,) = take("dead", lease_seconds=10)
-        call(jobs.release_expired, now=after(11))
+        call(queue.release_expired, now=after(11))
         (again,) = take("alive", now=after(11))
         assert (again.id, again.attempts, again.worker) == (job.id, 2, "alive")
 
     def test_a_worker_that_lost_its_lease_changes_nothing(self, put, take, call):
         put()
         (job,) = take("slow", lease_seconds=10)
-        call(jobs.release_expired, now=after(11))
+        call(queue.release_expired, now=after(11))
         (again,) = take("other", now=after(11))
-        assert call(jobs.heartbeat, "slow", [job.id], now=after(12)) == {job.id}
-        assert not call(jobs.progress, "slow", job.id, done=5)
-        assert not call(jobs.succeed, "slow", job.id)
-        assert not call(jobs.cancelled, "slow", job.id)
-        assert call(jobs.succeed_all, "slow", [job.id]) == set()
-        assert call(jobs.fail, "slow", job.id, code="x", detail="x") is None
+        assert call(queue.heartbeat, "slow", [job.id], now=after(12)) == {job.id}
+        assert not call(queue.progress, "slow", job.id, done=5)
+        assert not call(queue.succeed, "slow", job.id)
+        assert not call(queue.cancelled, "slow", job.id)
+        assert call(queue.succeed_all, "slow", [job.id]) == set()
+        assert call(queue.fail, "slow", job.id, code="x", detail="x") is None
         found = call(jobs.get, job.id)
         assert (found.status, found.worker, found.progress_done) == ("doing", "other", 0)
-        assert call(jobs.succeed, "other", again.id)
+        assert call(queue.succeed, "other", again.id)
 
     def test_attempts_used_up_by_lost_workers_end_the_job(self, put, take, call):
         put(max_attempts=2)
         for turn in range(2):
             (job,) = take(now=after(100 * turn), lease_seconds=10)
-            released = call(jobs.release_expired, now=after(100 * turn + 50))
+            released = call(queue.release_expired, now=after(100 * turn + 50))
         assert released.failed == (job.id,)
         found = call(jobs.get, job.id)
         assert (found.status, found.error_code, found.finished_at) == ("failed", "worker_lost", after(150))
@@ -289,7 +289,7 @@ class TestLease:
         put(document_id=1)
         batch = take(limit=2)
         call(jobs.cancel, batch[1].id)
-        released = call(jobs.release_worker, "w", now=NOW)
+        released = call(queue.release_worker, "w", now=NOW)
         assert (released.todo, released.cancelled) == ((batch[0].id,), (batch[1].id,))
         (again,) = take("next")
         assert again.attempts == 1
@@ -297,7 +297,7 @@ class TestLease:
     def test_only_its_own(self, put, take, call):
         put()
         take("other")
-        assert call(jobs.release_worker, "w").todo == ()
+        assert call(queue.release_worker, "w").todo == ()
 
     def test_a_killed_process_loses_no_job(self, database_url, put, take, call):
         """Killed by the system right after the commit of the claim."""
@@ -305,16 +305,16 @@ class TestLease:
         program = (
             "import os, signal\n"
             "from datetime import datetime\n"
-            "from app.db import jobs\n"
+            "from app.db import queue\n"
             "from app.db.engine import create_engine, session_factory\n"
             f"now = datetime.fromisoformat({NOW.isoformat()!r})\n"
             f"with session_factory(create_engine({database_url!r})).begin() as session:\n"
-            "    jobs.claim(session, 'killed', ['ingest'], now=now)\n"
+            "    queue.claim(session, 'killed', ['ingest'], now=now)\n"
             "os.kill(os.getpid(), signal.SIGKILL)\n"
         )
         assert subprocess.run([sys.executable, "-c", program]).returncode == -9
         assert take("next", now=after(59)) == []
-        call(jobs.release_expired, now=after(61))
+        call(queue.release_expired, now=after(61))
         assert [job.id for job in take("next", now=after(61))] == [job_id]
 
 
@@ -322,30 +322,30 @@ class TestEnding:
     def test_success_keeps_its_result(self, put, take, call):
         put()
         (job,) = take()
-        assert call(jobs.progress, "w", job.id, done=3, total=9, note="chunk\0ing")
-        assert call(jobs.succeed, "w", job.id, result={"n_chunks": 3}, now=after(5))
+        assert call(queue.progress, "w", job.id, done=3, total=9, note="chunk\0ing")
+        assert call(queue.succeed, "w", job.id, result={"n_chunks": 3}, now=after(5))
         found = call(jobs.get, job.id)
         assert (found.status, found.result, found.finished_at) == ("succeeded", {"n_chunks": 3}, after(5))
         assert (found.progress_done, found.progress_total, found.lease_expires_at) == (3, 9, None)
-        assert not call(jobs.succeed, "w", job.id)
+        assert not call(queue.succeed, "w", job.id)
 
     def test_many_at_once(self, put, take, call):
         for _ in range(3):
             put()
         batch = take(limit=3)
-        assert call(jobs.succeed_all, "w", [job.id for job in batch] + ["no"]) == {job.id for job in batch}
+        assert call(queue.succeed_all, "w", [job.id for job in batch] + ["no"]) == {job.id for job in batch}
         assert {call(jobs.get, job.id).status for job in batch} == {"succeeded"}
-        assert call(jobs.succeed_all, "w", [job.id for job in batch]) == set()
+        assert call(queue.succeed_all, "w", [job.id for job in batch]) == set()
 
     def test_many_at_once_are_only_those_that_the_worker_holds(self, put, take, call):
         ids = {name: put(now=after(-9 + n)).id for n, name in enumerate(("failed", "mine", "other", "todo"))}
         take("w", limit=2)
         take("w2")
-        call(jobs.fail, "w", ids["failed"], code="x", detail="x")
+        call(queue.fail, "w", ids["failed"], code="x", detail="x")
         before = {name: call(jobs.get, ids[name]) for name in ("failed", "other", "todo")}
         # More than one statement takes, and some twice.
         asked = [*ids.values(), *ids.values(), *(f"{number:032d}" for number in range(600))]
-        assert call(jobs.succeed_all, "w", asked, now=after(5)) == {ids["mine"]}
+        assert call(queue.succeed_all, "w", asked, now=after(5)) == {ids["mine"]}
         mine = call(jobs.get, ids["mine"])
         assert (mine.status, mine.worker, mine.finished_at) == ("succeeded", "w", after(5))
         assert (mine.lease_expires_at, mine.error_code) == (None, None)
@@ -355,9 +355,9 @@ class TestEnding:
     def test_success_at_once_clears_the_error_of_an_earlier_attempt(self, put, take, call):
         job_id = put().id
         take()
-        call(jobs.fail, "w", job_id, code="x", detail="x", retry=AT_ONCE, now=NOW)
+        call(queue.fail, "w", job_id, code="x", detail="x", retry=AT_ONCE, now=NOW)
         take()
-        assert call(jobs.succeed_all, "w", [job_id]) == {job_id}
+        assert call(queue.succeed_all, "w", [job_id]) == {job_id}
         found = call(jobs.get, job_id)
         assert (found.error_code, found.error_detail, found.attempts) == (None, None, 2)
 
@@ -367,12 +367,12 @@ class TestEnding:
         now = 0.0
         for delay in (2, 8):
             (job,) = take(now=after(now))
-            status = call(jobs.fail, "w", job.id, code="x", detail="\0 \ud800", retry=policy, now=after(now))
+            status = call(queue.fail, "w", job.id, code="x", detail="\0 \ud800", retry=policy, now=after(now))
             assert status == "todo"
             assert take(now=after(now + delay - 0.001)) == []
             now += delay
         (job,) = take(now=after(now))
-        assert call(jobs.fail, "w", job.id, code="x", detail="why", retry=policy, now=after(now)) == "failed"
+        assert call(queue.fail, "w", job.id, code="x", detail="why", retry=policy, now=after(now)) == "failed"
         found = call(jobs.get, job.id)
         assert (found.status, found.attempts, found.error_code, found.error_detail) == (
             "failed",
@@ -385,21 +385,21 @@ class TestEnding:
         put(max_attempts=9)
         (job,) = take()
         assert (
-            call(jobs.fail, "w", job.id, code="x", detail="", retry=RetryPolicy(max_attempts=1)) == "failed"
+            call(queue.fail, "w", job.id, code="x", detail="", retry=RetryPolicy(max_attempts=1)) == "failed"
         )
 
     def test_a_permanent_failure_is_final(self, put, take, call):
         put()
         (job,) = take()
-        assert call(jobs.fail, "w", job.id, code="corrupt_file", detail="") == "failed"
+        assert call(queue.fail, "w", job.id, code="corrupt_file", detail="") == "failed"
         assert take(now=after(10**6)) == []
 
     def test_success_after_a_failure_leaves_no_error(self, put, take, call):
         put()
         (job,) = take()
-        call(jobs.fail, "w", job.id, code="x", detail="", retry=AT_ONCE, now=NOW)
+        call(queue.fail, "w", job.id, code="x", detail="", retry=AT_ONCE, now=NOW)
         take()
-        call(jobs.succeed, "w", job.id)
+        call(queue.succeed, "w", job.id)
         assert call(jobs.get, job.id).error_code is None
 
 
@@ -413,32 +413,32 @@ class TestCancelAndRetry:
         put()
         (job,) = take()
         assert call(jobs.cancel, job.id).status == "doing"
-        assert call(jobs.heartbeat, "w", [job.id]) == {job.id}
-        assert call(jobs.cancelled, "w", job.id)
+        assert call(queue.heartbeat, "w", [job.id]) == {job.id}
+        assert call(queue.cancelled, "w", job.id)
         assert call(jobs.get, job.id).status == "cancelled"
 
     def test_a_failure_after_the_request_is_the_cancellation(self, put, take, call):
         put()
         (job,) = take()
         call(jobs.cancel, job.id)
-        assert call(jobs.fail, "w", job.id, code="x", detail="", retry=AT_ONCE) == "cancelled"
+        assert call(queue.fail, "w", job.id, code="x", detail="", retry=AT_ONCE) == "cancelled"
 
     def test_a_lost_worker_does_not_bring_a_cancelled_job_back(self, put, take, call):
         put()
         (job,) = take(lease_seconds=1)
         call(jobs.cancel, job.id)
-        assert call(jobs.release_expired, now=after(2)).cancelled == (job.id,)
+        assert call(queue.release_expired, now=after(2)).cancelled == (job.id,)
 
     def test_work_that_was_done_before_the_request_was_seen_counts(self, put, take, call):
         put()
         (job,) = take()
         call(jobs.cancel, job.id)
-        assert call(jobs.succeed, "w", job.id)
+        assert call(queue.succeed, "w", job.id)
 
     def test_what_has_ended_cannot_be_cancelled(self, put, take, call):
         put()
         (job,) = take()
-        call(jobs.succeed, "w", job.id)
+        call(queue.succeed, "w", job.id)
         with pytest.raises(JobNotCancellable):
             call(jobs.cancel, job.id)
 
@@ -450,13 +450,13 @@ class TestCancelAndRetry:
     def test_retry_starts_afresh(self, put, take, call):
         put(max_attempts=1)
         (job,) = take()
-        call(jobs.fail, "w", job.id, code="x", detail="y")
+        call(queue.fail, "w", job.id, code="x", detail="y")
         again = call(jobs.retry, job.id, now=after(9))
         assert (again.status, again.attempts, again.error_code, again.finished_at) == ("todo", 0, None, None)
         (claimed,) = take(now=after(9))
         assert claimed.id == job.id
         call(jobs.cancel, job.id)
-        call(jobs.cancelled, "w", job.id)
+        call(queue.cancelled, "w", job.id)
         assert not call(jobs.retry, job.id).cancel_requested
 
     @pytest.mark.parametrize("end", ["todo", "doing", "succeeded"])
@@ -465,7 +465,7 @@ class TestCancelAndRetry:
         if end != "todo":
             take()
         if end == "succeeded":
-            call(jobs.succeed, "w", job.id)
+            call(queue.succeed, "w", job.id)
         with pytest.raises(JobNotRetryable):
             call(jobs.retry, job.id)
 
@@ -521,13 +521,13 @@ class TestLooking:
         assert call(jobs.live_of_document, 9) is None
 
     def test_whether_anything_is_due(self, put, take, call):
-        assert not call(jobs.anything_due, now=NOW)
+        assert not call(queue.anything_due, now=NOW)
         put(run_after=after(5))
-        assert not call(jobs.anything_due, now=NOW)
-        assert call(jobs.anything_due, now=after(5))
+        assert not call(queue.anything_due, now=NOW)
+        assert call(queue.anything_due, now=after(5))
         take(now=after(5), lease_seconds=10)
-        assert not call(jobs.anything_due, now=after(6))
-        assert call(jobs.anything_due, now=after(16))
+        assert not call(queue.anything_due, now=after(6))
+        assert call(queue.anything_due, now=after(16))
 
 
 class TestRetryPolicy:
@@ -614,7 +614,7 @@ class QueueMachine(RuleBasedStateMachine):
             if due and job["document"] not in busy and len(expected) < limit:
                 expected.append(job_id)
                 busy |= {job["document"]} - {None}
-        claimed = self.call(jobs.claim, worker, kinds, limit=limit, lease_seconds=10)
+        claimed = self.call(queue.claim, worker, kinds, limit=limit, lease_seconds=10)
         assert [job.id for job in claimed] == expected
         for job_id in expected:
             job = self.model[job_id]
@@ -629,7 +629,7 @@ class QueueMachine(RuleBasedStateMachine):
     def heartbeat(self, worker):
         asked = {job_id for job_id in self.model if job_id not in self.held(worker)}
         asked |= {job_id for job_id in self.held(worker) if self.model[job_id]["asked"]}
-        assert self.call(jobs.heartbeat, worker, list(self.model), lease_seconds=10) == asked
+        assert self.call(queue.heartbeat, worker, list(self.model), lease_seconds=10) == asked
         for job_id in self.held(worker):
             self.model[job_id]["lease"] = self.now + timedelta(seconds=10)
 
@@ -638,14 +638,14 @@ class QueueMachine(RuleBasedStateMachine):
         job_id = self.pick(data)
         if job_id is not None:
             is_held = job_id in self.held(worker)
-            assert self.call(jobs.succeed, worker, job_id) == is_held
+            assert self.call(queue.succeed, worker, job_id) == is_held
             if is_held:
                 self.model[job_id]["status"] = "succeeded"
 
     @rule(worker=WORKERS)
     def succeed_all(self, worker):
         held = set(self.held(worker))
-        assert self.call(jobs.succeed_all, worker, list(self.model)) == held
+        assert self.call(queue.succeed_all, worker, list(self.model)) == held
         for job_id in held:
             self.model[job_id]["status"] = "succeeded"
 
@@ -656,7 +656,7 @@ class QueueMachine(RuleBasedStateMachine):
             return
         job, is_held = self.model[job_id], job_id in self.held(worker)
         status = self.call(
-            jobs.fail, worker, job_id, code="x", detail="", retry=AT_ONCE if retryable else None
+            queue.fail, worker, job_id, code="x", detail="", retry=AT_ONCE if retryable else None
         )
         if not is_held:
             assert status is None
@@ -693,7 +693,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def release_expired(self):
         lost = {i for i, job in self.model.items() if job["status"] == "doing" and job["lease"] < self.now}
-        released = self.call(jobs.release_expired)
+        released = self.call(queue.release_expired)
         assert {*released.todo, *released.failed, *released.cancelled} == lost
         for job_id in lost:
             job = self.model[job_id]
@@ -703,7 +703,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(worker=WORKERS)
     def release_worker(self, worker):
         held = self.held(worker)
-        self.call(jobs.release_worker, worker)
+        self.call(queue.release_worker, worker)
         for job_id in held:
             job = self.model[job_id]
             job |= {"status": "cancelled" if job["asked"] else "todo", "attempts": job["attempts"] - 1}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from app import building, intake
+from app import intake, verifying
 from app.db import chunks, collections, documents, jobs, versions
 from app.db.types import utc_now
 from app.searching import SearchRequest, search
@@ -75,7 +75,7 @@ def state_of(services: Services) -> tuple[object, ...]:
         for mode in ("bm25", "dense", "hybrid", "rrf")
         for hit in search(services, SearchRequest(query=f"the {subject}", mode=mode, top_k=20)).passages  # type: ignore[arg-type]
     ]
-    assert building.problems(services, version.id) == []
+    assert verifying.verify(services, version.id).ok
     return listed, ids, hits
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, insert, inspect, select
 
-from app import building, intake
+from app import building, following, intake, switching, verifying
 from app.db import collections, documents, versions
 from app.db.errors import VersionNotFound, VersionNotReady
 from app.db.tables import ChunkRow, IndexVersionRow, VectorRow
@@ -18,7 +18,7 @@ from app.errors import Conflict
 from app.searching import SearchRequest, search
 from app.services import Services
 from indexing.errors import IndexDamaged
-from tests.unit.app.texts import PAGES, collection_id, follow, ingest, sources
+from tests.unit.app.texts import PAGES, collection_id, follow, ingest, sources, unfinished
 
 QUERIES = ("lease", "the pot", "dense score alpha", "water")
 
@@ -31,6 +31,12 @@ def filled(services: Services) -> Services:
 
 def active_of(services: Services) -> IndexVersionRow:
     return building.ensure_active(services, collection_id(services))
+
+
+def problems(services: Services, version_id: str) -> list[verifying.Problem]:
+    """What is wrong with the index of a version."""
+    with services.read() as session:
+        return verifying.index_problems(services, versions.get(session, version_id))
 
 
 def hits(services: Services) -> list[tuple[int, float]]:
@@ -56,7 +62,7 @@ def test_the_first_need_makes_an_empty_version_that_is_served(services: Services
     row = active_of(services)
     assert (row.status, row.n_chunks) == ("ready", 0)
     assert active_of(services).id == row.id
-    assert building.problems(services, row.id) == []
+    assert problems(services, row.id) == []
 
 
 def test_many_who_need_the_first_version_get_the_same(services: Services) -> None:
@@ -78,7 +84,7 @@ def test_many_who_need_the_first_version_get_the_same(services: Services) -> Non
 def test_committing_twice_is_committing_once(filled: Services) -> None:
     version = active_of(filled).id
     before, manifest = hits(filled), filled.snapshots.get(version).manifest
-    assert building.commit_pending(filled, version) == manifest.change
+    assert following.commit_pending(filled, version) == manifest.change
     assert filled.snapshots.get(version).manifest == manifest, "nothing to do writes nothing"
     assert hits(filled) == before
 
@@ -89,31 +95,31 @@ def test_a_version_of_which_the_end_was_not_recorded_catches_up(filled: Services
     before = hits(filled)
     with filled.write() as session:
         versions.set_counts(session, version, n_documents=0, n_chunks=0, change_number=0)
-    assert building.lagging(filled) == [version]
+    assert following.lagging(filled) == [version]
     follow(filled)
-    assert building.lagging(filled) == []
+    assert following.lagging(filled) == []
     row = active_of(filled)
     assert (row.n_documents, row.n_chunks) == (len(PAGES), len(indexed(filled, version)))
     assert hits(filled) == before
 
 
 def test_changes_beyond_one_commit_are_all_applied(filled: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "CHANGES_A_COMMIT", 2)
-    monkeypatch.setattr(building, "CHUNKS_A_BATCH", 1)
-    late = building.create(filled, collection_id(filled), filled.encoder_spec(), filled.chunker_spec()).id
-    building.commit_pending(filled, late)
+    monkeypatch.setattr(following, "CHANGES_A_COMMIT", 2)
+    monkeypatch.setattr(following, "CHUNKS_A_BATCH", 1)
+    late = unfinished(filled)
+    following.commit_pending(filled, late)
     assert indexed(filled, late) == indexed(filled, active_of(filled).id)
-    assert building.problems(filled, late) == []
+    assert problems(filled, late) == []
 
 
 def test_a_deleted_document_leaves_the_index_with_the_next_commit(filled: Services) -> None:
     version = active_of(filled).id
     n_before = len(indexed(filled, version))
     intake.delete(filled, documents.id_of("default", "tea.md"))
-    assert building.lagging(filled) == [version]
+    assert following.lagging(filled) == [version]
     follow(filled)
     assert len(indexed(filled, version)) == n_before - 1
-    assert building.problems(filled, version) == []
+    assert problems(filled, version) == []
 
 
 def test_a_rebuilt_index_gives_the_same_hits_and_encodes_nothing(filled: Services) -> None:
@@ -121,7 +127,8 @@ def test_a_rebuilt_index_gives_the_same_hits_and_encodes_nothing(filled: Service
     with filled.read() as session:
         kept = session.scalars(select(VectorRow.created_at)).all()
     stages: list[str] = []
-    row = building.rebuild(filled, collection_id(filled), lambda stage, _done, _total: stages.append(stage))
+    row = building.rebuild(filled, active_of(filled), lambda stage, _done, _total: stages.append(stage))
+    switching.replace(filled, row.id)
     assert row.id != first
     assert active_of(filled).id == row.id
     assert hits(filled) == before
@@ -134,7 +141,7 @@ def test_lost_vectors_are_made_again(filled: Services) -> None:
     before = hits(filled)
     with filled.write() as session:
         session.execute(delete(VectorRow))
-    building.rebuild(filled, collection_id(filled))
+    switching.replace(filled, building.rebuild(filled, active_of(filled)).id)
     assert hits(filled) == before
 
 
@@ -144,10 +151,10 @@ def test_a_version_with_another_chunker_stands_beside(filled: Services) -> None:
     row = building.build(filled, owner, chunker_spec=fine)
     assert (row.status, active_of(filled).id) == ("ready", first.id)
     assert row.n_documents == len(PAGES)
-    assert building.problems(filled, row.id) == []
-    assert building.problems(filled, first.id) == []
+    assert problems(filled, row.id) == []
+    assert problems(filled, first.id) == []
     assert sources(filled, "lease")[0] == "leases.md"
-    building.activate(filled, row.id)
+    switching.activate(filled, row.id)
     assert sources(filled, "lease")[0] == "leases.md"
 
 
@@ -158,28 +165,27 @@ def test_activation_catches_up_first_and_rollback_too(filled: Services) -> None:
     intake.delete(filled, documents.id_of("default", "tea.md"))
     follow(filled)
     assert len(indexed(filled, beside)) == len(PAGES), "it is not served, so nobody waits for it"
-    assert building.activate(filled, beside).id == active_of(filled).id == beside
+    assert switching.activate(filled, beside).row.id == active_of(filled).id == beside
     assert sources(filled, "late arrival")[0] == "late.md"
-    assert building.problems(filled, beside) == []
+    assert problems(filled, beside) == []
     ingest(filled, {"later.md": "A later arrival."})
-    assert building.rollback(filled, owner).id == active_of(filled).id == first
+    assert switching.rollback(filled, owner).row.id == active_of(filled).id == first
     assert sources(filled, "later arrival")[0] == "later.md"
     assert "tea.md" not in sources(filled, "warm the pot")
-    assert building.problems(filled, first) == []
+    assert problems(filled, first) == []
 
 
 def test_there_is_nothing_to_go_back_to(filled: Services) -> None:
     with pytest.raises(Conflict) as error:
-        building.rollback(filled, collection_id(filled))
+        switching.rollback(filled, collection_id(filled))
     assert error.value.code == "no_previous_version"
 
 
 def test_only_a_ready_version_of_this_service_is_served(filled: Services) -> None:
-    unfinished = building.create(filled, collection_id(filled), filled.encoder_spec(), filled.chunker_spec())
     with pytest.raises(VersionNotReady):
-        building.activate(filled, unfinished.id)
+        switching.activate(filled, unfinished(filled))
     with pytest.raises(VersionNotFound):
-        building.activate(filled, "0" * 32)
+        switching.activate(filled, "0" * 32)
 
 
 def test_a_build_that_fails_is_recorded_and_leaves_no_files(
@@ -190,7 +196,7 @@ def test_a_build_that_fails_is_recorded_and_leaves_no_files(
     def no_disk(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(building, "vectors_of", no_disk)
+    monkeypatch.setattr(following, "vectors_of", no_disk)
     with pytest.raises(OSError, match="no space"):
         building.build(filled, collection_id(filled))
     monkeypatch.undo()
@@ -209,11 +215,11 @@ def test_a_flipped_byte_is_found_in_every_file(filled: Services) -> None:
     for path in files:
         if path.stat().st_size:
             flip(path)
-            found = building.problems(filled, version)
+            found = problems(filled, version)
             assert [item.kind for item in found] == ["checksum"], path.name
             assert path.name in found[0].path
             flip(path)
-    assert building.problems(filled, version) == []
+    assert problems(filled, version) == []
 
 
 def flip(path: Path) -> None:
@@ -228,42 +234,36 @@ def test_a_chunk_that_only_the_database_has_is_found_and_so_is_one_it_lacks(fill
         known = session.scalars(select(ChunkRow).limit(1)).one()
         values = {column.key: getattr(known, column.key) for column in inspect(ChunkRow).column_attrs}
         session.execute(insert(ChunkRow).values({**values, "id": 12345, "ordinal": 99}))
-    (lost,) = building.problems(filled, version.id)
+    (lost,) = problems(filled, version.id)
     assert (lost.kind, "1 chunks of the database are not in the index" in lost.detail) == ("ids", True)
     with filled.write() as session:
         session.execute(delete(ChunkRow).where(ChunkRow.id.in_([12345, values["id"]])))
-    (extra,) = building.problems(filled, version.id)
+    (extra,) = problems(filled, version.id)
     assert "1 chunks of the index are not in the database" in extra.detail
 
 
 def test_changes_on_their_way_are_no_problem(filled: Services) -> None:
     version = active_of(filled).id
     intake.delete(filled, documents.id_of("default", "tea.md"))
-    assert building.problems(filled, version) == []
+    assert problems(filled, version) == []
     with filled.read() as session:
         assert collections.get(session, collection_id(filled)).change_number > active_of(filled).change_number
 
 
-def test_a_build_that_does_not_pass_its_check_is_not_served(
-    filled: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = building.problems
+def test_a_build_that_does_not_pass_its_check_is_not_served(filled: Services) -> None:
+    before, stood = active_of(filled).id, directories(filled)
 
-    def spoiled(services: Services, version_id: str) -> list[object]:
-        flip(
-            next(
-                (services.settings.indexes_dir / version_id).rglob("*.npy"), first_file(services, version_id)
+    def spoil(stage: str, done: int, total: int) -> None:
+        if stage == "verify" and done == 0:
+            (folder,) = (
+                path
+                for path in filled.settings.indexes_dir.iterdir()
+                if path.is_dir() and path.name not in stood
             )
-        )
-        return real(services, version_id)  # type: ignore[return-value]
+            records = filled.snapshots.get(folder.name).manifest.files
+            flip(next(folder / record.name for record in records if record.size))
 
-    def first_file(services: Services, version_id: str) -> Path:
-        folder = services.settings.indexes_dir / version_id
-        records = services.snapshots.get(version_id).manifest.files
-        return next(folder / record.name for record in records if record.size)
-
-    before = active_of(filled).id
-    monkeypatch.setattr(building, "problems", spoiled)
     with pytest.raises(IndexDamaged, match="sha256"):
-        building.rebuild(filled, collection_id(filled))
+        building.rebuild(filled, active_of(filled), spoil)
     assert active_of(filled).id == before
+    assert directories(filled) == stood

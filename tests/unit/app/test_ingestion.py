@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from app import building, ingestion, intake
-from app.db import chunks, collections, documents
-from app.db import jobs as queue
+from app import building, ingestion, intake, switching
+from app.db import chunks, collections, documents, jobs, queue
 from app.db.tables import JobRow
 from app.services import Services
 from indexing.chunking import ChunkerSpec
@@ -50,7 +49,7 @@ def work(services: Services, board: Recording) -> None:
 def statuses(services: Services) -> dict[str, str]:
     """Of the jobs, by source."""
     with services.read() as session:
-        return {job.payload["source"]: job.status for job in queue.list_page(session).items}
+        return {job.payload["source"]: job.status for job in jobs.list_page(session).items}
 
 
 def test_metadata_that_no_filter_finds_fails_its_document_alone(services: Services) -> None:
@@ -101,7 +100,7 @@ def test_an_index_that_was_activated_meanwhile_has_the_document_too(
     def switch() -> None:
         spec = ChunkerSpec(max_tokens=max_tokens, overlap_tokens=0, min_tokens=5)
         built = building.build(services, collection_id(services), chunker_spec=spec)
-        building.activate(services, built.id)
+        switching.activate(services, built.id)
 
     work(services, Recording(before_saving=switch))
     with services.read() as session:

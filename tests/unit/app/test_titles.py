@@ -9,8 +9,7 @@ from typing import cast
 import pytest
 
 from app import ingestion, intake
-from app.db import chunks, documents
-from app.db import jobs as queue
+from app.db import chunks, documents, queue
 from app.db.tables import DocumentRow, JobRow
 from app.services import Services
 from indexing.loaders import LoaderPool

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from app import cancelling, intake, preparing
-from app.db import batches, documents, versions
-from app.db import jobs as queue
+from app import cancelling, following, intake, preparing
+from app.db import batches, documents, jobs, queue, versions
 from app.db.tables import DocumentRow, JobRow
 from app.db.types import utc_now
 from app.services import Services, open_services
 from app.settings import WorkerSettings
-from app.worker import BUILD, Worker
+from app.upkeep import BUILD
+from app.worker import Worker
 from indexing.encoding.base import Progress
 from indexing.encoding.fake import WordEncoder
 from indexing.errors import EncoderError
@@ -76,7 +76,7 @@ def services(open_with: Callable[..., Services]) -> Services:
 def job_of(services: Services, accepted: intake.Accepted) -> JobRow:
     assert accepted.job is not None
     with services.read() as session:
-        return queue.get(session, accepted.job.id)
+        return jobs.get(session, accepted.job.id)
 
 
 def document_of(services: Services, accepted: intake.Accepted) -> DocumentRow:
@@ -166,7 +166,7 @@ def test_a_job_cancelled_in_work_leaves_its_document_unserved_and_the_others_rea
     with working(worker) as thread:
         assert begun.wait(30)
         with services.write() as session:
-            queue.cancel(session, job_of(services, tea).id)
+            jobs.cancel(session, job_of(services, tea).id)
         assert job_of(services, tea).status == "doing", "it is the worker who stops"
         time.sleep(LEASE_SECONDS)  # more than a heartbeat: the worker learns of it
         go_on.set()
@@ -374,10 +374,10 @@ def test_a_document_deleted_in_work_is_not_served(services: Services, encoder: H
 def test_a_build_is_a_job(services: Services) -> None:
     ingest(services, PAGES)
     with services.write() as session:
-        job = queue.enqueue(session, BUILD, collection_id=collection_id(services)).job
+        job = jobs.enqueue(session, BUILD, collection_id=collection_id(services)).job
     Worker(services).drain()
     with services.read() as session:
-        done = queue.get(session, job.id)
+        done = jobs.get(session, job.id)
         active = versions.active(session, collection_id(services))
     assert done.status == "succeeded"
     assert active is not None
@@ -390,9 +390,7 @@ def test_a_database_that_fails_for_a_while_is_waited_for(
 ) -> None:
     from sqlalchemy.exc import OperationalError
 
-    from app import building
-
-    worker, real, failures = Worker(services), building.lagging, iter(range(3))
+    worker, real, failures = Worker(services), following.lagging, iter(range(3))
 
     def lagging(given: Services) -> list[str]:
         if next(failures, None) is not None:
@@ -400,7 +398,7 @@ def test_a_database_that_fails_for_a_while_is_waited_for(
         worker.stop()
         return real(given)
 
-    monkeypatch.setattr(building, "lagging", lagging)
+    monkeypatch.setattr(following, "lagging", lagging)
     worker.run()
     assert next(failures, None) is None
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from app import building, ingestion, intake
-from app.db import collections
-from app.db import jobs as queue
+from app import building, following, ingestion, intake
+from app.db import collections, queue, versions
 from app.db.tables import JobRow
 from app.searching import SearchRequest, search
 from app.services import Services
@@ -48,8 +48,21 @@ def ingest(services: Services, texts: Mapping[str, str]) -> dict[str, int]:
 
 def follow(services: Services) -> None:
     """Lets the served versions follow what changed, as an idle worker does."""
-    for version_id in building.lagging(services):
-        building.commit_pending(services, version_id)
+    for version_id in following.lagging(services):
+        following.commit_pending(services, version_id)
+
+
+def unfinished(services: Services, collection: str = "default") -> str:
+    """A version that is being built, and whose builder is gone: it has nothing yet."""
+
+    def stop(_stage: str, _done: int, _total: int) -> None:
+        raise building.BuildStopped
+
+    owner = collection_id(services, collection)
+    with suppress(building.BuildStopped):
+        building.build(services, owner, progress=stop)
+    with services.read() as session:
+        return versions.list_all(session, collection_id=owner, status="building")[0].id
 
 
 class Loaders:

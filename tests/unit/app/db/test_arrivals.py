@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
-from app.db import arrivals, collections, documents, jobs
+from app.db import arrivals, collections, documents, jobs, queue
 from app.db.arrivals import NewDocument
 from app.db.errors import InvalidText, MetadataError
 from app.db.jobs import NewJob
@@ -98,7 +98,7 @@ class TestJobs:
 
     def test_are_claimed_in_the_order_given(self, session):
         jobs.enqueue_all(session, "ingest", [self.job(number) for number in (4, 1, 3)], max_attempts=2)
-        claimed = jobs.claim(session, "w", ["ingest"], limit=9)
+        claimed = queue.claim(session, "w", ["ingest"], limit=9)
         assert [(job.document_id, job.payload["n"], job.max_attempts) for job in claimed] == [
             (4, 4, 2),
             (1, 1, 2),

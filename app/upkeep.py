@@ -1,0 +1,138 @@
+"""The work on index versions: what jobs ask for, and what is done when none does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from app import building, repairing, retention, switching, verifying
+from app.building import Say
+from app.db import collections, versions
+from app.db.tables import IndexVersionRow, JobRow
+from app.orders import BuildOrder
+from app.switching import Switched
+from indexing.chunking import ChunkerSpec
+from indexing.encoding.factory import EncoderSpec
+from indexing.errors import IndexVersionError
+from indexing.manifest import load_manifest
+from indexing.merging import merge_due, merge_version
+
+if TYPE_CHECKING:
+    from app.services import Services
+
+BUILD = "build"
+VERIFY = "verify"
+REPAIR = "repair"
+
+Handler = Callable[["Services", JobRow, Say], Mapping[str, Any]]
+"""Does what a job asks for and gives the job's result; may be run twice."""
+
+PAUSE_SECONDS = 60.0
+"""Between two looks at what is superfluous."""
+ORPHANS_PAUSE_SECONDS = 3600.0
+
+
+def build(services: Services, job: JobRow, say: Say) -> Mapping[str, Any]:
+    order = BuildOrder.of(job.payload)
+    specs = order.specs(services)
+    row = _built_before(services, job, *specs)
+    if row is None:
+        encoder_spec, chunker_spec = specs
+        row = building.build(
+            services,
+            int(job.collection_id or 0),
+            encoder_spec=encoder_spec,
+            chunker_spec=chunker_spec,
+            progress=say,
+        )
+    result: dict[str, Any] = {"index_version": row.id}
+    if order.activate:
+        result |= recall_of(switching.activate(services, row.id, force=order.force))
+    return result
+
+
+def recall_of(switched: Switched) -> dict[str, Any]:
+    """What is to be told of a switch beside the version."""
+    recall = switched.recall
+    return {
+        "recall_before": None if recall is None else recall.before,
+        "recall_after": None if recall is None else recall.after,
+        "forced": switched.forced,
+    }
+
+
+def _built_before(
+    services: Services, job: JobRow, encoder_spec: EncoderSpec, chunker_spec: ChunkerSpec
+) -> IndexVersionRow | None:
+    """The version that an earlier attempt at this job finished, before its worker was killed."""
+    fingerprint = services.encoders.get(encoder_spec).fingerprint
+    with services.read() as session:
+        ready = versions.list_all(session, collection_id=job.collection_id, status="ready")
+    for row in ready:
+        same = (row.encoder_fingerprint, row.chunker_fingerprint) == (fingerprint, chunker_spec.fingerprint)
+        if same and job.attempts > 1 and row.created_at >= job.created_at:
+            return row
+    return None
+
+
+def verify(services: Services, job: JobRow, _say: Say) -> Mapping[str, Any]:
+    wanted = job.payload
+    report = verifying.verify(services, wanted["version"], n_vectors=wanted["vectors"], files=wanted["files"])
+    return asdict(report) | {"ok": report.ok}
+
+
+def repair(services: Services, job: JobRow, say: Say) -> Mapping[str, Any]:
+    return asdict(repairing.repair(services, job.payload["version"], progress=say))
+
+
+HANDLERS: Mapping[str, Handler] = {BUILD: build, VERIFY: verify, REPAIR: repair}
+
+
+def merge(services: Services, version_id: str, stop: Callable[[], bool] = lambda: False) -> bool:
+    """Merges segments of a version where that is due; whether any were. One that is gone has none."""
+    directory = services.settings.indexes_dir / version_id
+    try:
+        return merge_due(load_manifest(directory)) and merge_version(directory, stop=stop)
+    except IndexVersionError:
+        return False  # whoever serves or mends it says so
+
+
+class Upkeep:
+    """What a worker does for the indexes when no job waits: one thing at a time, each soon over."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._tidied = 0.0
+        self._orphans = time.monotonic()
+
+    def step(self, stop: Callable[[], bool]) -> bool:
+        """Does the next thing that is due; False when none was. `stop` is asked now and then."""
+        now = time.monotonic()
+        if now - self._tidied >= PAUSE_SECONDS:
+            self._tidied = now
+            return self._tidy(stop)
+        if self._merge(stop):
+            return True
+        if now - self._orphans >= ORPHANS_PAUSE_SECONDS:
+            self._orphans = now
+            return retention.forget_orphans(self._services, verifying.GRACE_SECONDS, stop) > 0
+        return False
+
+    def _merge(self, stop: Callable[[], bool]) -> bool:
+        """Merges segments of the first served version that has some to merge."""
+        with self._services.read() as session:
+            served = versions.served(session)
+        return any(merge(self._services, version_id, stop) for version_id in served if not stop())
+
+    def _tidy(self, stop: Callable[[], bool]) -> bool:
+        with self._services.read() as session:
+            ids = [row.id for row in collections.list_all(session)]
+        gone: list[str] = []
+        for collection_id in ids:
+            if stop():
+                break
+            gone += retention.prune(self._services, collection_id)
+            retention.tidy(self._services, collection_id, stop)
+        return bool(gone)
