@@ -111,6 +111,16 @@ class Indexes:
             self._forget_gone()
         return index
 
+    def warm(self) -> None:
+        """Opens every version that is served, so that the first request to it does not wait."""
+        with self._read() as session:
+            served = [versions.get(session, version_id) for version_id in versions.served(session)]
+        for row in served:
+            try:
+                self.serving(row.collection_id, row.id)
+            except (DatabaseError, IndexingError):
+                logger.exception("index not usable", extra={"action": "index_error", "version": row.id})
+
     def forget(self, version_id: str) -> None:
         """Lets go of a version that is gone, or no longer served; requests that have it keep it."""
         with self._lock:

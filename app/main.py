@@ -33,6 +33,7 @@ def create_app(services: Services, hosts: tuple[str, ...] = ()) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         services.encoders.get(services.encoder_spec())  # the first request must not wait for the model
+        services.indexes.warm()
         yield
 
     app = FastAPI(title="Footnote", version=version("footnote"), description=DESCRIPTION, lifespan=lifespan)
