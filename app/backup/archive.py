@@ -48,17 +48,24 @@ class Totals:
     n_bytes: int
 
 
-@dataclass(slots=True)
 class ArchiveWriter:
-    """Writes one member after another; `close` writes the list of their checksums."""
+    """Writes one member after another; `close` writes the list of their checksums.
 
-    out: Output
-    mtime: int = 0
-    n_members: int = 0
-    n_bytes: int = 0
-    _sums: IO[bytes] = field(
-        default_factory=lambda: SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - `close` closes it
-    )
+    Used in a `with` block, which drops the list where the archive is not brought to its end.
+    """
+
+    def __init__(self, out: Output, *, mtime: int = 0) -> None:
+        self._out = out
+        self._mtime = mtime
+        self._n_members = 0
+        self._n_bytes = 0
+        self._sums = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - `__exit__` closes it
+
+    def __enter__(self) -> ArchiveWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sums.close()
 
     def add(self, name: str, data: bytes) -> None:
         """A member from memory."""
@@ -83,30 +90,29 @@ class ArchiveWriter:
         """Writes the checksums and the end mark."""
         size = self._sums.tell()
         self._sums.seek(0)
-        with self._sums as sums:
-            self._header(SUMS, size)
-            while piece := sums.read(PIECE):
-                self._write(piece)
-            self._pad(size)
+        self._header(SUMS, size)
+        while piece := self._sums.read(PIECE):
+            self._write(piece)
+        self._pad(size)
         self._write(bytes(2 * BLOCK))
-        return Totals(n_members=self.n_members + 1, n_bytes=self.n_bytes)
+        return Totals(n_members=self._n_members + 1, n_bytes=self._n_bytes)
 
     def _header(self, name: str, size: int) -> None:
         info = tarfile.TarInfo(name)
-        info.size, info.mode, info.mtime = size, 0o600, self.mtime
+        info.size, info.mode, info.mtime = size, 0o600, self._mtime
         self._write(info.tobuf(tarfile.GNU_FORMAT))
 
     def _end(self, name: str, size: int, digest: str) -> None:
         self._pad(size)
         self._sums.write(f"{digest}  {name}\n".encode())
-        self.n_members += 1
+        self._n_members += 1
 
     def _pad(self, size: int) -> None:
         self._write(bytes(-size % BLOCK))
 
     def _write(self, data: bytes) -> None:
-        self.out.write(data)
-        self.n_bytes += len(data)
+        self._out.write(data)
+        self._n_bytes += len(data)
 
 
 @dataclass(slots=True)

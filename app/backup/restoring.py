@@ -120,7 +120,7 @@ def restore(
         with open_services() as services:
             if replace:
                 _remove_unnamed(services)
-            indexes = tuple(_rebuilt(services, say)) if index else tuple(_missing(services))
+            indexes = tuple(rebuild_indexes(services, say)) if index else tuple(_missing(services))
         _marker(settings).unlink(missing_ok=True)
     return Restored(
         archive_id=archive.header.id,
@@ -282,7 +282,7 @@ def _missing(services: Services) -> Iterator[RestoredIndex]:
         yield _unbuilt(name, row, "it was not asked for")
 
 
-def _rebuilt(services: Services, say: Say) -> Iterator[RestoredIndex]:
+def rebuild_indexes(services: Services, say: Say) -> Iterator[RestoredIndex]:
     """The served versions, made from the vectors of the backup and verified."""
     for name, row in _served(services):
         if (services.settings.indexes_dir / row.id).is_dir():
@@ -291,9 +291,7 @@ def _rebuilt(services: Services, say: Say) -> Iterator[RestoredIndex]:
         try:
             encoder = services.encoders.get(EncoderSpec(**row.encoder_spec))
             if encoder.fingerprint != row.encoder_fingerprint:
-                yield _unbuilt(
-                    name, row, "the encoder here is another one, which has no vectors yet"
-                )
+                yield _unbuilt(name, row, "the encoder here is another one, which has no vectors yet")
                 continue
             made = building.rebuild(services, row, progress=say)
             switching.replace(services, made.id)

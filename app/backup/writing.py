@@ -109,10 +109,13 @@ def write_backup(services: Services, out: Output, say: Say) -> Backup:
     """Writes a backup to a stream."""
     started = time.perf_counter()
     sweep(services.store)
-    with services.read() as session, kept_files(services.store, session) as kept:
-        now = utc_now()
+    now = utc_now()
+    with (
+        services.read() as session,
+        kept_files(services.store, session) as kept,
+        ArchiveWriter(out, mtime=int(now.timestamp())) as writer,
+    ):
         header = _header(services, now)
-        writer = ArchiveWriter(out, mtime=int(now.timestamp()))
         writer.add(HEADER, header.to_bytes())
         tables = _write_tables(session, writer, say)
         n_files, file_bytes, damaged = _write_files(writer, kept, say)

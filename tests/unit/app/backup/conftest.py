@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+import gzip
+import json
+import tarfile
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -13,8 +16,9 @@ import pytest
 
 from app import intake
 from app.backup import restoring, writing
+from app.backup.archive import SUMS, ArchiveWriter
 from app.backup.restoring import Restored
-from app.db import collections
+from app.db import collections, documents
 from app.searching import SearchRequest, search
 from app.services import Services, open_services
 from app.settings import Settings
@@ -33,7 +37,12 @@ def quiet(_stage: str, _done: int, _total: int) -> None:
     """Says nothing."""
 
 
-def opened(settings: Settings, encoder: Callable[[], Encoder] = WordEncoder) -> AbstractContextManager[Services]:
+MakeEncoder = Callable[[], Encoder]
+Edit = Callable[[dict[str, bytes]], object]
+"""Changes the contents of an archive, by member, in place."""
+
+
+def opened(settings: Settings, encoder: MakeEncoder = WordEncoder) -> AbstractContextManager[Services]:
     return open_services(settings, load=lambda _spec, _dir: encoder())
 
 
@@ -59,8 +68,6 @@ def fill(services: Services) -> None:
 
 
 def _id_of(services: Services, source: str) -> int:
-    from app.db import documents
-
     with services.read() as session:
         row = documents.get_by_source(session, collections.get_by_name(session, "default").id, source)
     assert row is not None
@@ -73,7 +80,7 @@ def back_up(settings: Settings, path: Path) -> Path:
     return path
 
 
-def restore(settings: Settings, path: Path, encoder: Callable[[], Encoder] = WordEncoder, **options: Any) -> Restored:
+def restore(settings: Settings, path: Path, encoder: MakeEncoder = WordEncoder, **options: Any) -> Restored:
     with path.open("rb") as source:
         return restoring.restore(
             settings, source, open_services=partial(opened, settings, encoder), say=quiet, **options
@@ -92,21 +99,67 @@ def hits(services: Services) -> list[object]:
     return found
 
 
-@contextmanager
-def service(settings: Settings) -> Iterator[Services]:
-    with opened(settings) as services:
-        yield services
-
-
-@pytest.fixture
-def source_settings(tmp_path: Path) -> Settings:
-    """A filled service on SQLite."""
-    settings = settings_for(tmp_path / "source", "")
+@pytest.fixture(scope="session")
+def source_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A filled service on SQLite; nobody changes it."""
+    settings = settings_for(tmp_path_factory.mktemp("backup") / "source", "")
     with opened(settings) as services:
         fill(services)
     return settings
 
 
-@pytest.fixture
-def archive(source_settings: Settings, tmp_path: Path) -> Path:
-    return back_up(source_settings, tmp_path / "backup.tar")
+@pytest.fixture(scope="session")
+def archive(source_settings: Settings) -> Path:
+    """A backup of it; nobody changes that either."""
+    return back_up(source_settings, source_settings.home / "backup.tar")
+
+
+def unpack(archive: Path) -> dict[str, bytes]:
+    """What the members hold, by an independent reader; the checksums are left out."""
+    with tarfile.open(archive) as tar:
+        return {
+            item.name: tar.extractfile(item).read()  # type: ignore[union-attr]
+            for item in tar.getmembers()
+            if item.name != SUMS
+        }
+
+
+def pack(contents: Iterable[tuple[str, bytes]], path: Path) -> Path:
+    """An archive of these members, with checksums that agree."""
+    with path.open("wb") as out, ArchiveWriter(out) as writer:
+        for name, data in contents:
+            writer.add(name, data)
+        writer.close()
+    return path
+
+
+def edited(archive: Path, path: Path, edit: Edit) -> Path:
+    """The archive with its contents edited, and the checksums of what it holds now."""
+    contents = unpack(archive)
+    edit(contents)
+    last = contents.pop("manifest.json", None)
+    tail = [] if last is None else [("manifest.json", last)]
+    return pack([*contents.items(), *tail], path)
+
+
+def edit_rows(table: str, edit: Callable[[list[Any], list[list[Any]]], object]) -> Edit:
+    """Edits the columns and rows of the first part of a table in place."""
+
+    def apply(contents: dict[str, bytes]) -> None:
+        name = next(name for name in contents if name.startswith(f"tables/{table}/000000.jsonl"))
+        raw = gzip.decompress(contents[name]) if name.endswith(".gz") else contents[name]
+        columns, *rows = [json.loads(line) for line in raw.splitlines()]
+        edit(columns, rows)
+        raw = b"".join(json.dumps(line).encode() + b"\n" for line in (columns, *rows))
+        contents[name] = gzip.compress(raw) if name.endswith(".gz") else raw
+
+    return apply
+
+
+def edit_json(name: str, **values: Any) -> Edit:
+    """Sets fields of a JSON member."""
+
+    def apply(contents: dict[str, bytes]) -> None:
+        contents[name] = json.dumps(json.loads(contents[name]) | values).encode()
+
+    return apply
