@@ -6,30 +6,37 @@ import os
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indexing.errors import IndexDamaged
+
+EDGE_BYTES = 65_536
 _NPY_HEADER_BYTES = 128
 _passed: Counter[str] = Counter()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRecord:
-    """What a file must be; `name` is its path inside the version directory, with forward slashes."""
+    """What a file must be; `name` is its path inside the version directory, with forward slashes.
+
+    `edges` is the CRC-32 of its first and last 64 KiB, where formats keep what a reader has to trust.
+    """
 
     name: str
     size: int
     sha256: str
+    edges: int
 
     @classmethod
-    def of(cls, root: Path, path: Path) -> FileRecord:
-        return cls(name=path.relative_to(root).as_posix(), size=path.stat().st_size, sha256=sha256_of(path))
+    def of(cls, path: Path, name: str) -> FileRecord:
+        return cls(name=name, size=path.stat().st_size, sha256=sha256_of(path), edges=edges_of(path))
 
 
 def sha256_of(path: Path) -> str:
@@ -38,9 +45,30 @@ def sha256_of(path: Path) -> str:
         return file_digest(file, "sha256").hexdigest()
 
 
-def records_of(root: Path, directory: Path) -> tuple[FileRecord, ...]:
-    """A record of every file of a flat directory, by name."""
-    return tuple(FileRecord.of(root, path) for path in sorted(directory.iterdir()))
+def edges_of(path: Path) -> int:
+    """The CRC-32 of the first and the last 64 KiB of a file; where they overlap, of all bytes once."""
+    with path.open("rb") as file:
+        first = file.read(EDGE_BYTES)
+        file.seek(max(len(first), file.seek(0, os.SEEK_END) - EDGE_BYTES))
+        return crc32(file.read(), crc32(first))
+
+
+def records_of(directory: Path, name: str) -> tuple[FileRecord, ...]:
+    """A record of every file of a flat directory that is going to be called `name`, by name."""
+    return tuple(FileRecord.of(path, f"{name}/{path.name}") for path in sorted(directory.iterdir()))
+
+
+def check_file(root: Path, record: FileRecord) -> None:
+    """Raises IndexDamaged if a file has another size than it must or other bytes at its edges.
+
+    A look that costs the same for every file; FileNotFoundError if there is none.
+    """
+    path = root / record.name
+    size = path.stat().st_size
+    if size != record.size:
+        raise IndexDamaged(f"{record.name} has {size} bytes instead of {record.size}.")
+    if edges_of(path) != record.edges:
+        raise IndexDamaged(f"{record.name} has other bytes than were written.")
 
 
 def sync(path: Path) -> None:
@@ -65,11 +93,15 @@ def replace_file(path: Path, data: bytes) -> None:
     sync(path.parent)
 
 
-def publish_directory(working: Path, final: Path, *, fresh: Iterable[Path] | None = None) -> None:
-    """Syncs the files of a flat directory (all, or only the `fresh` ones), then renames it in one step."""
-    for path in working.iterdir() if fresh is None else fresh:
+def sync_directory(directory: Path) -> None:
+    """Waits until a flat directory and its files are on disk."""
+    for path in directory.iterdir():
         sync(path)
-    sync(working)
+    sync(directory)
+
+
+def publish_directory(working: Path, final: Path) -> None:
+    """Gives a directory that is on disk its name, in one step."""
     working.rename(final)
     sync(final.parent)
 

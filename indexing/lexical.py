@@ -6,8 +6,9 @@ same chunks give the same scores, to the last bit, however the index came about.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,23 +17,41 @@ from numpy.typing import NDArray
 from indexing.analysis import build_analyzer
 from indexing.bm25 import coded_lengths, idf, term_weight
 from indexing.found import Found, best
-from indexing.segments import Rows, Segment, SegmentSet, Selection
+from indexing.segment_set import SegmentSet, Selection
+from indexing.segments import Segment
 from indexing.terms import term_key
 from indexing.types import Floats, Ids
+from indexing.vectors import Mask, Rows
 
 Doubles = NDArray[np.float64]
 
-# A segment answers from its best blocks: so many rows are one.
-_BLOCK = 64
+# Postings scored at once: what comes about beside them stays in the cache.
+_SLICE = 16_384
+# Finding one row among a term's postings costs as much as scoring so many postings one after another.
+_LOOKUP_COST = 8
+# Beside the postings, scoring a segment costs as much for so many of its rows as for one posting.
+_ROWS_A_POSTING = 4
+# The highest scores are looked for first among the highest of so many parts of a segment.
+_STRIDES = 64
+_KEPT_BUFFERS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Span:
+    """Where the postings of a term begin and end in a segment; `number` is the term's in the query."""
+
+    number: int
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Terms:
-    """The terms of a query that stand in the collection: their keys, rising, and weights."""
+    """The terms of a query by their keys, rising; their weights, and their postings in each segment."""
 
     texts: tuple[str, ...]
-    keys: NDArray[np.uint64]
-    weights: Doubles
+    weights: tuple[float, ...]
+    spans: Mapping[Segment, list[_Span]]
 
 
 class LexicalIndex:
@@ -41,12 +60,14 @@ class LexicalIndex:
     def __init__(self, segments: SegmentSet) -> None:
         self._segments = segments
         self._analyzer = build_analyzer()
-        self._frequencies: dict[int, int] = {}
+        self._live_frequencies: dict[tuple[str, int], int] = {}
+        self._buffers: deque[Doubles] = deque(maxlen=_KEPT_BUFFERS)
+        self._largest = max(map(len, segments.segments), default=0)
         n_tokens = sum(segment.n_tokens for segment in segments.segments)
         average_length = n_tokens / segments.n_live if n_tokens else 1.0
         # What a term adds for its weight, by the count in a row and the code of the row's length.
         counts = np.arange(256, dtype=np.float64)[:, None]
-        self._saturated = term_weight(counts, coded_lengths(), average_length).ravel()
+        self._impacts = term_weight(counts, coded_lengths(), average_length).ravel()
 
     def search(self, text: str, limit: int, selection: Selection | None = None) -> Found:
         """The `limit` best chunks that share a term with the text, best first, ties by chunk id.
@@ -54,97 +75,123 @@ class LexicalIndex:
         Fewer only if fewer share one.
         """
         terms = self._terms(text)
-        if not terms.texts or limit < 1:
-            return best([], limit)
-        parts = []
-        for segment, mask, _ in self._segments.selected(selection or self._segments.everything):
-            scores = self._all_scores(segment, terms)
-            if mask is not None:
-                scores *= mask
-            rows = _best_rows(scores, limit)
-            parts.append(segment.found(rows, scores[rows]))
-        return best(parts, limit)
+        found = best([], limit)
+        if limit < 1:
+            return found
+        selected = self._segments.selected(selection or self._segments.everything)
+        # The largest segment first: what it gives spares looking at the most of the others.
+        for segment, mask, size in sorted(selected, key=lambda part: -part[2]):
+            if not terms.spans[segment]:
+                continue
+            least = float(found.scores[-1]) if len(found) == limit else 0.0
+            rows, scores = self._best_of(segment, mask, size, terms, limit, least)
+            found = best([found, segment.found(rows, scores)], limit)
+        return found
 
     def score(self, text: str, chunk_ids: Ids) -> Floats:
         """BM25 of every given chunk, 0 for one without a term of the text; KeyError for one not there."""
         terms = self._terms(text)
         scores = np.zeros(len(chunk_ids), dtype=np.float32)
         for segment, positions, rows in self._segments.located(chunk_ids):
-            total = np.zeros(len(rows))
-            for _, values in self._values(segment, rows, terms):
-                total += values
-            scores[positions] = total
+            scores[positions] = self._scores_of(segment, rows, terms)
         return scores
 
     def contributions(self, text: str, chunk_id: int) -> Mapping[str, float]:
         """What each term adds to the chunk's score; the sum is the score."""
         terms = self._terms(text)
         ((segment, _, rows),) = self._segments.located(np.array([chunk_id], dtype=np.int64))
-        values = (
-            (terms.texts[number], float(value[0])) for number, value in self._values(segment, rows, terms)
-        )
-        return {term: value for term, value in values if value}
+        values = {terms.texts[number]: value[0] for number, value in self._values(segment, rows, terms)}
+        return {term: float(value) for term, value in values.items() if value}
 
     def _terms(self, text: str) -> _Terms:
-        found = []
-        for term, repeats in Counter(self._analyzer.analyze(text)).items():
-            key = term_key(term)
-            frequency = self._frequency(key)
-            if frequency:
-                found.append((key, term, idf(self._segments.n_live, frequency) * repeats))
-        found.sort()
+        counted = sorted(
+            (term_key(term), term, n) for term, n in Counter(self._analyzer.analyze(text)).items()
+        )
+        keys = np.array([key for key, _, _ in counted], dtype=np.uint64)
+        spans = {segment: list(_spans(segment, keys)) for segment in self._segments.segments}
+        frequencies = [0] * len(counted)
+        for segment, found in spans.items():
+            for span in found:
+                frequencies[span.number] += self._frequency(segment, span)
         return _Terms(
-            texts=tuple(term for _, term, _ in found),
-            keys=np.array([key for key, _, _ in found], dtype=np.uint64),
-            weights=np.array([weight for _, _, weight in found], dtype=np.float64),
+            texts=tuple(term for _, term, _ in counted),
+            weights=tuple(
+                idf(self._segments.n_live, frequency) * repeats
+                for (_, _, repeats), frequency in zip(counted, frequencies, strict=True)
+            ),
+            spans=spans,
         )
 
-    def _frequency(self, key: int) -> int:
-        """In how many live rows the term stands."""
-        if key not in self._frequencies:
-            keys = np.array([key], dtype=np.uint64)
-            self._frequencies[key] = sum(
-                stop - start
-                if segment.live is None
-                else int(np.count_nonzero(segment.live[segment.postings.rows[start:stop]]))
-                for segment in self._segments.segments
-                for _, start, stop in _places(segment, keys)
-            )
-        return self._frequencies[key]
+    def _frequency(self, segment: Segment, span: _Span) -> int:
+        """In how many live rows of the segment the term stands."""
+        if segment.live is None:
+            return span.stop - span.start
+        place = (segment.name, span.start)
+        if place not in self._live_frequencies:
+            rows = segment.postings.rows[span.start : span.stop]
+            self._live_frequencies[place] = int(np.count_nonzero(segment.live[rows]))
+        return self._live_frequencies[place]
 
-    def _all_scores(self, segment: Segment, terms: _Terms) -> Floats:
-        """The score of every row of the segment."""
+    def _best_of(
+        self, segment: Segment, mask: Mask | None, size: int, terms: _Terms, limit: int, least: float
+    ) -> tuple[Rows, Floats]:
+        """The `limit` best of the rows that the mask allows, if there are as many with the least score."""
+        spans = terms.spans[segment]
+        n_postings = sum(span.stop - span.start for span in spans)
+        if (
+            mask is not None
+            and size * len(spans) * _LOOKUP_COST < n_postings + len(segment) / _ROWS_A_POSTING
+        ):
+            allowed = np.flatnonzero(mask)
+            rows, scores = _highest(self._scores_of(segment, allowed, terms), limit, least)
+            return allowed[rows], scores
+        with self._scores(segment, terms) as scores_of_all:
+            if mask is not None:
+                scores_of_all *= mask
+            return _highest(scores_of_all, limit, least)
+
+    @contextmanager
+    def _scores(self, segment: Segment, terms: _Terms) -> Iterator[Doubles]:
+        """The score of every row of the segment, in memory that another search uses again."""
+        try:
+            # Fresh memory of this size costs more than all else here: the system clears it page by page.
+            buffer = self._buffers.pop()
+        except IndexError:
+            buffer = np.empty(self._largest)
+        scores = buffer[: len(segment)]
+        scores.fill(0)
         postings = segment.postings
-        rows, values = [], []
-        for number, start, stop in _places(segment, terms.keys):
-            rows.append(postings.rows[start:stop])
-            values.append(
-                self._weighted(segment, rows[-1], postings.counts[start:stop], terms.weights[number])
-            )
-        if not rows:
-            return np.zeros(len(segment), dtype=np.float32)
-        scores = np.bincount(np.concatenate(rows), weights=np.concatenate(values), minlength=len(segment))
-        return scores.astype(np.float32)
+        for span in terms.spans[segment]:
+            for start in range(span.start, span.stop, _SLICE):
+                part = slice(start, min(start + _SLICE, span.stop))
+                values = self._impacts.take(postings.impacts[part])
+                values *= terms.weights[span.number]
+                np.add.at(scores, postings.rows[part].astype(np.intp), values)
+        yield scores
+        self._buffers.append(buffer)
+
+    def _scores_of(self, segment: Segment, rows: Rows, terms: _Terms) -> Doubles:
+        """The scores of these rows: the same sums as over all rows."""
+        scores = np.zeros(len(rows))
+        for _, values in self._values(segment, rows, terms):
+            scores += values
+        return scores
 
     def _values(self, segment: Segment, rows: Rows, terms: _Terms) -> Iterator[tuple[int, Doubles]]:
         """For each term that the segment has: its number, and what it adds to the score of each row."""
-        postings = segment.postings
-        for number, start, stop in _places(segment, terms.keys):
-            present = postings.rows[start:stop]
-            places = np.searchsorted(present, rows.astype(np.uint32))
+        wanted = rows.astype(np.uint32)  # another type would have all postings converted
+        for span in terms.spans[segment]:
+            present = segment.postings.rows[span.start : span.stop]
+            places = np.searchsorted(present, wanted)
             places[places == len(present)] = 0
-            counts = np.where(present[places] == rows, postings.counts[start:stop][places], 0)
-            yield number, self._weighted(segment, rows, counts, terms.weights[number])
-
-    def _weighted(
-        self, segment: Segment, rows: NDArray[np.integer], counts: NDArray[np.uint8], weight: float
-    ) -> Doubles:
-        pairs = (counts.astype(np.int64) << 8) | segment.postings.lengths[rows]
-        return np.asarray(self._saturated[pairs] * weight)
+            values = self._impacts.take(segment.postings.impacts[span.start : span.stop][places])
+            values *= terms.weights[span.number]
+            values[present[places] != wanted] = 0
+            yield span.number, values
 
 
-def _places(segment: Segment, keys: NDArray[np.uint64]) -> Iterator[tuple[int, int, int]]:
-    """For each of the terms that the segment has: its number, and where its postings begin and end."""
+def _spans(segment: Segment, keys: NDArray[np.uint64]) -> Iterator[_Span]:
+    """The terms that the segment has."""
     vocabulary, starts = segment.terms.vocabulary, segment.postings.starts
     if not len(vocabulary):
         return
@@ -152,21 +199,25 @@ def _places(segment: Segment, keys: NDArray[np.uint64]) -> Iterator[tuple[int, i
     places[places == len(vocabulary)] = 0
     for number in np.flatnonzero(vocabulary[places] == keys).tolist():
         place = places[number]
-        yield number, int(starts[place]), int(starts[place + 1])
+        yield _Span(number=number, start=int(starts[place]), stop=int(starts[place + 1]))
 
 
-def _best_rows(scores: Floats, limit: int) -> Rows:
-    """The `limit` rows with the highest scores above zero, ties to the lower row, in no promised order."""
-    n_blocks = len(scores) // _BLOCK
-    border = np.float32(0)
-    if limit <= n_blocks:
-        tops = scores[: n_blocks * _BLOCK].reshape(n_blocks, _BLOCK).max(axis=1)
-        # That many blocks have a row with this score or a higher one.
-        border = np.partition(tops, n_blocks - limit)[n_blocks - limit]
-    rows = np.flatnonzero(scores >= border) if border > 0 else np.flatnonzero(scores)
-    if len(rows) <= limit:
-        return rows
-    kept = scores[rows]
-    border = np.partition(kept, len(kept) - limit)[len(kept) - limit]
-    above, equal = rows[kept > border], rows[kept == border]
-    return np.concatenate([above, equal[: limit - len(above)]])
+def _highest(scores: Doubles, limit: int, least: float) -> tuple[Rows, Floats]:
+    """Places and values of the `limit` highest scores above zero, in no promised order.
+
+    Ties go to the lower place. Scores below `least` may be left out.
+    """
+    n_strided = len(scores) // _STRIDES
+    if limit <= n_strided and not least:
+        tops = scores[: n_strided * _STRIDES].reshape(_STRIDES, n_strided).max(axis=0)
+        # So many different places have this score or a higher one.
+        least = np.partition(tops, n_strided - limit)[n_strided - limit]
+    # Doubles somewhat below may be the same number in single precision, which is what counts.
+    places = np.flatnonzero(scores > np.nextafter(np.float32(least), np.float32(0)))
+    singles = scores[places].astype(np.float32)
+    if len(places) > limit:
+        border = np.partition(singles, len(singles) - limit)[len(singles) - limit]
+        above, equal = np.flatnonzero(singles > border), np.flatnonzero(singles == border)
+        chosen = np.concatenate([above, equal[: limit - len(above)]])
+        places, singles = places[chosen], singles[chosen]
+    return places, singles

@@ -57,3 +57,9 @@ class DirectoryLock:
             _held.add(key)
             self._descriptor, self._key = descriptor, key
             return True
+
+
+class MergeLock(DirectoryLock):
+    """Held by the one who merges segments of a version, beside the lock of its writer."""
+
+    name = ".merge.lock"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,12 +33,23 @@ class VersionSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentRecord:
-    """An immutable directory of rows; `n_rows` counts the deleted ones too."""
+    """An immutable directory of rows, and which of them are dead by now.
+
+    `n_rows` counts the dead ones too, `n_tokens` only the terms of the live ones. `dead` is a file with a bit
+    for every row.
+    """
 
     name: str
     n_rows: int
+    n_tokens: int
     kind: SegmentKind
     files: tuple[FileRecord, ...]
+    n_dead: int = 0
+    dead: FileRecord | None = None
+
+    @property
+    def n_live(self) -> int:
+        return self.n_rows - self.n_dead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +71,6 @@ class Manifest:
     n_documents: int = 0
     n_chunks: int = 0
     segments: tuple[SegmentRecord, ...] = ()
-    tombstones: FileRecord | None = None
     retired: tuple[Retired, ...] = ()
     next_segment: int = 1
     format: int = FORMAT
@@ -68,8 +79,7 @@ class Manifest:
     def files(self) -> tuple[FileRecord, ...]:
         """Every file a reader needs."""
         records = [record for segment in self.segments for record in segment.files]
-        records += (self.tombstones,) if self.tombstones else ()
-        return tuple(records)
+        return (*records, *(segment.dead for segment in self.segments if segment.dead))
 
     @property
     def names(self) -> frozenset[str]:
@@ -88,8 +98,8 @@ class Manifest:
 
 def save_manifest(directory: Path, manifest: Manifest) -> None:
     """Makes the manifest the version's state, in one step."""
-    text = json.dumps(asdict(manifest), indent=1, sort_keys=True)
-    replace_file(directory / NAME, text.encode() + b"\n")
+    fields = asdict(manifest)
+    replace_file(directory / NAME, _dump({**fields, "sha256": _digest(fields)}))
 
 
 def load_manifest(directory: Path) -> Manifest:
@@ -101,13 +111,15 @@ def load_manifest(directory: Path) -> Manifest:
     try:
         fields = json.loads(data)
         known = fields["format"]
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise IndexDamaged(f"The manifest in {directory} cannot be read: {exc!r}.") from exc
     if known != FORMAT:
         raise IndexDamaged(
             f"The index version in {directory} has format {known}; this program reads format {FORMAT}. "
             "Make it anew with `footnote index repair`."
         )
+    if fields.pop("sha256", None) != _digest(fields):
+        raise IndexDamaged(f"The manifest in {directory} is not as it was written.")
     try:
         return _parse(fields)
     except (KeyError, TypeError, AttributeError) as exc:
@@ -119,15 +131,23 @@ def _parse(fields: dict[str, Any]) -> Manifest:
         **{
             **fields,
             "spec": VersionSpec(**fields["spec"]),
-            "segments": tuple(
-                SegmentRecord(**{**segment, "files": _records(segment["files"])})
-                for segment in fields["segments"]
-            ),
-            "tombstones": fields["tombstones"] and FileRecord(**fields["tombstones"]),
+            "segments": tuple(_parse_segment(segment) for segment in fields["segments"]),
             "retired": tuple(Retired(**retired) for retired in fields["retired"]),
         }
     )
 
 
-def _records(files: list[dict[str, Any]]) -> tuple[FileRecord, ...]:
-    return tuple(FileRecord(**file) for file in files)
+def _parse_segment(fields: dict[str, Any]) -> SegmentRecord:
+    files = tuple(FileRecord(**file) for file in fields["files"])
+    return SegmentRecord(
+        **{**fields, "files": files, "dead": fields["dead"] and FileRecord(**fields["dead"])}
+    )
+
+
+def _dump(fields: Mapping[str, Any]) -> bytes:
+    return json.dumps(fields, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def _digest(fields: Mapping[str, Any]) -> str:
+    """The sha256 of everything else that a manifest says."""
+    return sha256(_dump(fields)).hexdigest()

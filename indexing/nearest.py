@@ -7,7 +7,8 @@ from math import ceil
 import numpy as np
 
 from indexing.found import Found, best
-from indexing.segments import Segment, SegmentSet, Selection
+from indexing.segment_set import SegmentSet, Selection
+from indexing.segments import Segment
 from indexing.types import Floats, Ids
 from indexing.vectors import Mask, Rows, nearest_among
 

@@ -9,26 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexing.bm25 import length_code
-from indexing.files import load_array
+from indexing.columns import read_columns, write_columns
 from indexing.terms import TermTable
 
 MAX_ROWS = 2**24
-# Rows whose keys are made at once: bounds what is needed beside the keys themselves.
-_BLOCK_ROWS = 65_536
+
+_FILE = "postings.col"
+# Rows or entries in hand at once: bounds what is needed beside the keys themselves.
+_BLOCK = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Postings:
     """A term table turned round: term t stands in `rows[starts[t]:starts[t + 1]]`, which rise.
 
-    `counts` says how often, 255 standing for more. Terms are numbered by their places in the table's
-    vocabulary. `lengths` has the one-byte code of every row's length.
+    Terms are numbered by their places in the table's vocabulary. `impacts` has all that a score needs to
+    know of the term in the row: how often it stands there, times 256, plus the code of the row's length.
     """
 
     starts: NDArray[np.int64]
     rows: NDArray[np.uint32]
-    counts: NDArray[np.uint8]
-    lengths: NDArray[np.uint8]
+    impacts: NDArray[np.uint16]
 
     @classmethod
     def build(cls, table: TermTable) -> Postings:
@@ -41,8 +42,8 @@ class Postings:
         # A term, a row and a count in one number: sorting such numbers is the quickest way to turn
         # the table round.
         keys = np.empty(len(table.ordinals), dtype=np.uint64)
-        for first in range(0, len(table), _BLOCK_ROWS):
-            ends = table.starts[first : first + _BLOCK_ROWS + 1]
+        for first in range(0, len(table), _BLOCK):
+            ends = table.starts[first : first + _BLOCK + 1]
             rows = np.arange(first, first + len(ends) - 1, dtype=np.uint64)
             part = slice(ends[0], ends[-1])
             keys[part] = table.ordinals[part]
@@ -53,23 +54,22 @@ class Postings:
         keys.sort()
         borders = np.arange(len(table.vocabulary) + 1, dtype=np.uint64) << np.uint64(32)
         starts = np.searchsorted(keys, borders)
-        counts = keys.astype(np.uint8)
+        impacts = np.left_shift(keys.astype(np.uint8), 8, dtype=np.uint16)
         keys >>= 8
         keys &= MAX_ROWS - 1
-        return cls(
-            starts=starts,
-            rows=keys.astype(np.uint32),
-            counts=counts,
-            lengths=length_code(table.lengths),
-        )
+        rows = keys.astype(np.uint32)
+        codes = length_code(table.lengths)
+        for first in range(0, len(rows), _BLOCK):
+            part = slice(first, first + _BLOCK)
+            impacts[part] |= codes[rows[part]]
+        return cls(starts=starts, rows=rows, impacts=impacts)
 
     def save(self, directory: Path) -> None:
-        for item in fields(self):
-            np.save(directory / f"postings-{item.name}.npy", getattr(self, item.name), allow_pickle=False)
+        write_columns(directory / _FILE, {item.name: getattr(self, item.name) for item in fields(self)})
 
     @classmethod
     def load(cls, directory: Path) -> Postings:
-        return cls(**{item.name: load_array(directory / f"postings-{item.name}.npy") for item in fields(cls)})
+        return cls(**read_columns(directory / _FILE))
 
     def same_as(self, other: Postings) -> bool:
         """Whether both hold the same entries."""

@@ -1,12 +1,12 @@
 """Segments: immutable directories of rows, one row per chunk, sorted by chunk id.
 
-A row is a chunk id, its document id, its vector and its terms. Rows die by a tombstone kept outside; merging
-segments leaves the dead rows out.
+A row is a chunk id, its document id, its vector and its terms. Rows die by a bitmap kept outside the
+directory; merging segments leaves the dead rows out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,23 +14,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.files import load_array
+from indexing.columns import read_columns, write_columns
+from indexing.errors import IndexDamaged
+from indexing.files import check_file
 from indexing.found import Found
-from indexing.manifest import SegmentKind
+from indexing.manifest import SegmentKind, SegmentRecord
 from indexing.postings import Postings
+from indexing.spans import spans
 from indexing.terms import TermTable
 from indexing.types import Floats, Ids
-from indexing.vectors import Halves, Mask, VectorStore, write_vectors
+from indexing.vectors import Halves, Mask, Rows, VectorStore, write_vectors
 
-MAX_SEGMENT_ROWS = 2**19
-MIN_SEGMENT_ROWS = 2048
-MAX_DEAD_SHARE = 0.25
-Rows = NDArray[np.int64]
+_FILE = "rows.col"
+_ROWS_A_SLICE = 16_384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentRows:
-    """The content of a segment, in memory."""
+    """The columns of rows in any order, in memory or mapped."""
 
     chunk_ids: Ids
     document_ids: Ids
@@ -40,62 +41,119 @@ class SegmentRows:
     def __len__(self) -> int:
         return len(self.chunk_ids)
 
-    @classmethod
-    def merge(cls, parts: Sequence[SegmentRows]) -> SegmentRows:
-        """All rows, sorted by chunk id."""
-        if len(parts) == 1 and (np.diff(parts[0].chunk_ids) > 0).all():
-            return parts[0]
-        chunk_ids = np.concatenate([part.chunk_ids for part in parts])
-        order = np.argsort(chunk_ids, kind="stable")
-        return cls(
-            chunk_ids=chunk_ids[order],
-            document_ids=np.concatenate([part.document_ids for part in parts])[order],
-            vectors=np.concatenate([part.vectors for part in parts])[order],
-            terms=TermTable.concatenate([part.terms for part in parts]).take(order),
-        )
 
-    def write(self, directory: Path) -> SegmentKind:
-        """Writes the files; the rows must be sorted by chunk id."""
-        np.save(directory / "chunks.npy", self.chunk_ids, allow_pickle=False)
-        np.save(directory / "documents.npy", self.document_ids, allow_pickle=False)
-        self.terms.save(directory)
-        Postings.build(self.terms).save(directory)
-        coded = write_vectors(directory, [self.vectors], *self.vectors.shape)
-        return "rabitq" if coded else "flat"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What `write_segment` wrote; `chunk_ids` are sorted."""
+
+    kind: SegmentKind
+    n_tokens: int
+    chunk_ids: Ids
+
+
+def write_segment(
+    directory: Path, parts: Sequence[tuple[SegmentRows, Rows]], pause: Callable[[], None] = lambda: None
+) -> Written:
+    """Writes the given rows of each part as one segment; no chunk may stand twice among them.
+
+    Vectors are copied slice by slice, and `pause` is called between slices: what it raises ends the writing.
+    """
+    chunk_ids = np.concatenate([part.chunk_ids[taken] for part, taken in parts])
+    order = np.argsort(chunk_ids, kind="stable")
+    chunk_ids = chunk_ids[order]
+    owners = np.repeat(np.arange(len(parts)), [len(taken) for _, taken in parts])[order]
+    rows = np.concatenate([taken for _, taken in parts])[order]
+    document_ids = np.concatenate([part.document_ids[taken] for part, taken in parts])[order]
+    documents, document_of = np.unique(document_ids, return_inverse=True)
+    sizes = np.bincount(document_of, minlength=len(documents))
+    columns = {
+        "chunk_ids": chunk_ids,
+        "documents": documents,
+        "document_of": document_of.astype(np.uint32),
+        "starts": np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)]),
+        "by_document": np.argsort(document_of, kind="stable").astype(np.uint32),
+    }
+    write_columns(directory / _FILE, columns)
+    halves = _vectors([part.vectors for part, _ in parts], owners, rows, pause)
+    coded = write_vectors(directory, halves, len(rows), parts[0][0].vectors.shape[1], pause)
+    terms = TermTable.gather([part.terms for part, _ in parts], owners, rows)
+    terms.save(directory)
+    pause()
+    Postings.build(terms).save(directory)
+    n_tokens = int(terms.lengths.sum(dtype=np.int64))
+    return Written(kind="rabitq" if coded else "flat", n_tokens=n_tokens, chunk_ids=chunk_ids)
+
+
+def _vectors(
+    sources: Sequence[Halves], owners: Rows, rows: Rows, pause: Callable[[], None]
+) -> Iterator[Halves]:
+    """Row r is row `rows[r]` of source `owners[r]`, slice by slice."""
+    for start in range(0, len(rows), _ROWS_A_SLICE):
+        pause()
+        part = slice(start, start + _ROWS_A_SLICE)
+        halves = np.empty((len(rows[part]), sources[0].shape[1]), dtype=np.float16)
+        for number, source in enumerate(sources):
+            of_source = owners[part] == number
+            halves[of_source] = source[rows[part][of_source]]
+        yield halves
+
+
+class SegmentFiles:
+    """The open files of a segment: shared by all snapshots that have it. Safe to use from several threads.
+
+    Raises IndexDamaged if a file is not what its record says, as far as a quick look shows.
+    """
+
+    def __init__(self, root: Path, record: SegmentRecord, dim: int) -> None:
+        for file in record.files:
+            check_file(root, file)
+        directory = root / record.name
+        columns = read_columns(directory / _FILE)
+        self.name = record.name
+        self.chunk_ids: Ids = columns["chunk_ids"]
+        self.documents: Ids = columns["documents"]
+        self.document_of: NDArray[np.uint32] = columns["document_of"]
+        self.starts: NDArray[np.int64] = columns["starts"]
+        self.by_document: NDArray[np.uint32] = columns["by_document"]
+        self.terms = TermTable.load(directory)
+        self.postings = Postings.load(directory)
+        self.vectors = VectorStore(directory, record.n_rows, dim, coded=record.kind == "rabitq")
+        lengths = {len(self.chunk_ids), len(self.document_of), len(self.by_document), len(self.terms)}
+        if lengths != {record.n_rows} or len(self.starts) != len(self.documents) + 1:
+            raise IndexDamaged(f"The columns of {self.name} have {lengths} rows instead of {record.n_rows}.")
 
 
 class Segment:
-    """An open segment with the rows that are dead in this snapshot. Safe to use from several threads."""
+    """A segment as a snapshot has it, with the rows that are dead there. Safe to use from several threads."""
 
-    def __init__(self, name: str, directory: Path, kind: SegmentKind, dim: int, dead: Rows) -> None:
-        self.name = name
-        self.chunk_ids: Ids = load_array(directory / "chunks.npy")
-        self.document_ids: Ids = load_array(directory / "documents.npy")
-        self.terms = TermTable.load(directory)
-        self.postings = Postings.load(directory)
-        self.vectors = VectorStore(directory, len(self), dim, coded=kind == "rabitq")
-        self.dead = dead
-        self.live: Mask | None = None
-        if len(dead):
-            self.live = np.ones(len(self), dtype=np.bool_)
-            self.live[dead] = False
+    def __init__(self, root: Path, record: SegmentRecord, files: SegmentFiles) -> None:
+        self.record = record
+        self.files = files
+        self.chunk_ids = files.chunk_ids
+        self.terms = files.terms
+        self.postings = files.postings
+        self.vectors = files.vectors
+        self.live = _live_rows(root, record)
 
     def __len__(self) -> int:
-        return len(self.chunk_ids)
+        return self.record.n_rows
+
+    @property
+    def name(self) -> str:
+        return self.record.name
 
     @property
     def n_live(self) -> int:
-        return len(self) - len(self.dead)
+        return self.record.n_live
+
+    @property
+    def n_tokens(self) -> int:
+        """Terms of the live rows, each as often as it stands there."""
+        return self.record.n_tokens
 
     @cached_property
     def live_rows(self) -> Rows:
         return np.arange(len(self)) if self.live is None else np.flatnonzero(self.live)
-
-    @cached_property
-    def n_tokens(self) -> int:
-        """Tokens of the live rows."""
-        lengths = self.terms.lengths
-        return int(lengths.sum(dtype=np.int64) - lengths[self.dead].sum(dtype=np.int64))
 
     def find(self, chunk_ids: Ids) -> Rows:
         """The live row of every chunk, -1 where there is none."""
@@ -107,140 +165,73 @@ class Segment:
         return np.where(hit, rows, -1)
 
     def rows_of_documents(self, document_ids: Ids) -> Rows:
-        """The live rows of the documents (sorted ids), in no promised order."""
-        documents, starts, order = self._by_document
-        places = np.searchsorted(documents, document_ids)
-        places[places == len(documents)] = 0
-        places = places[documents[places] == document_ids]
-        parts = [order[starts[place] : starts[place + 1]] for place in places]
-        rows = np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+        """The live rows of the documents (sorted ids), document by document."""
+        places = self._places(document_ids)
+        starts, ends = self.files.starts[places], self.files.starts[places + 1]
+        rows = self.files.by_document[spans(starts, ends - starts)].astype(np.int64)
         return rows if self.live is None else rows[self.live[rows]]
 
     def mask_of_documents(self, document_ids: Ids) -> Mask:
         """Which rows are live and belong to one of the documents (sorted ids)."""
-        documents, starts, order = self._by_document
-        wanted = np.isin(documents, document_ids, assume_unique=True)
-        mask = np.empty(len(self), dtype=np.bool_)
-        mask[order] = np.repeat(wanted, np.diff(starts))
+        wanted = np.zeros(len(self.files.documents), dtype=np.bool_)
+        wanted[self._places(document_ids)] = True
+        mask = wanted[self.files.document_of]
         if self.live is not None:
             mask &= self.live
         return mask
 
+    def document_ids_of(self, rows: Rows) -> Ids:
+        return self.files.documents[self.files.document_of[rows]]
+
     @property
     def live_documents(self) -> Ids:
         """The documents with a live row, sorted."""
-        return np.unique(self.document_ids[self.live_rows])
+        if self.live is None:
+            return self.files.documents
+        present = np.zeros(len(self.files.documents), dtype=np.bool_)
+        present[self.files.document_of[self.live]] = True
+        return self.files.documents[present]
 
     def found(self, rows: Rows, scores: Floats) -> Found:
-        return Found(chunk_ids=self.chunk_ids[rows], document_ids=self.document_ids[rows], scores=scores)
-
-    def read(self) -> SegmentRows:
-        """The live rows, in memory."""
-        rows = self.live_rows
-        return SegmentRows(
-            chunk_ids=self.chunk_ids[rows],
-            document_ids=self.document_ids[rows],
-            vectors=self.vectors.halves[rows],
-            terms=self.terms.take(rows),
-        )
-
-    @cached_property
-    def _by_document(self) -> tuple[Ids, Rows, Rows]:
-        """Distinct document ids, where each begins in the order, and the rows ordered by document."""
-        order = np.argsort(self.document_ids, kind="stable")
-        documents, starts = np.unique(self.document_ids[order], return_index=True)
-        return documents, np.append(starts, len(order)), order
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
-    """Rows that a search may give: per segment a mask (None: every row) and the number of rows it allows."""
-
-    masks: tuple[Mask | None, ...]
-    sizes: tuple[int, ...]
-
-    @property
-    def n_rows(self) -> int:
-        return sum(self.sizes)
-
-
-class SegmentSet:
-    """The open segments of a snapshot. A chunk is live in at most one of them."""
-
-    def __init__(self, segments: Sequence[Segment], dim: int) -> None:
-        self.segments = tuple(segments)
-        self.dim = dim
-        self.everything = Selection(
-            masks=tuple(segment.live for segment in self.segments),
-            sizes=tuple(segment.n_live for segment in self.segments),
-        )
-
-    @property
-    def n_live(self) -> int:
-        return self.everything.n_rows
-
-    def select(self, document_ids: Ids | None) -> Selection:
-        """The live rows of the documents (sorted ids); None selects everything."""
-        if document_ids is None:
-            return self.everything
-        masks = tuple(segment.mask_of_documents(document_ids) for segment in self.segments)
-        return Selection(masks=masks, sizes=tuple(int(mask.sum()) for mask in masks))
-
-    def selected(self, selection: Selection) -> Iterator[tuple[Segment, Mask | None, int]]:
-        """The segments with something selected, each with its mask and the number of rows in it."""
-        for segment, mask, size in zip(self.segments, selection.masks, selection.sizes, strict=True):
-            if size:
-                yield segment, mask, size
-
-    def located(self, chunk_ids: Ids) -> Iterator[tuple[Segment, NDArray[np.int64], Rows]]:
-        """For each segment that has any of the chunks: their positions in `chunk_ids` and their rows.
-
-        Raises KeyError if a chunk is in none.
-        """
-        chunk_ids = np.asarray(chunk_ids, dtype=np.int64)
-        missing = np.ones(len(chunk_ids), dtype=np.bool_)
-        for segment in self.segments:
-            rows = segment.find(chunk_ids)
-            positions = np.flatnonzero(rows >= 0)
-            if len(positions):
-                missing[positions] = False
-                yield segment, positions, rows[positions]
-        if missing.any():
-            raise KeyError(
-                f"{missing.sum()} chunks are not in the index, the first is {chunk_ids[missing][0]}"
+        """Raises IndexDamaged where a column points to what is not there."""
+        try:
+            return Found(
+                chunk_ids=self.chunk_ids[rows], document_ids=self.document_ids_of(rows), scores=scores
             )
+        except IndexError as exc:
+            raise IndexDamaged(f"A column of {self.name} is damaged: {exc}") from exc
 
-    def documents(self) -> Ids:
-        """The documents with a live row, sorted."""
-        none = np.empty(0, dtype=np.int64)
-        return np.unique(np.concatenate([none, *(segment.live_documents for segment in self.segments)]))
+    def columns(self) -> SegmentRows:
+        """All rows, the dead ones included, as they are on disk."""
+        return SegmentRows(
+            chunk_ids=self.chunk_ids,
+            document_ids=self.files.documents[self.files.document_of],
+            vectors=self.vectors.halves,
+            terms=self.terms,
+        )
+
+    def _places(self, document_ids: Ids) -> Rows:
+        """Where those of the documents that the segment has stand among its documents."""
+        documents = self.files.documents
+        places = np.searchsorted(documents, document_ids)
+        places[places == len(documents)] = 0
+        return np.asarray(places[documents[places] == document_ids])
 
 
-def plan_merges(sizes: Sequence[int], dead: Sequence[int]) -> list[list[int]]:
-    """Which segments to write anew as one: lists of their numbers; `sizes` counts live rows.
+def write_dead_rows(path: Path, n_rows: int, dead: Rows) -> None:
+    """Writes the bitmap of a segment's dead rows."""
+    bits = np.zeros(n_rows, dtype=np.bool_)
+    bits[dead] = True
+    path.write_bytes(np.packbits(bits, bitorder="little").tobytes())
 
-    Segments of similar size go together, so that each is at least twice as large as the next smaller and
-    their number grows with the logarithm of the rows; a segment with many dead rows is written anew alone.
 
-    >>> plan_merges([100_000, 300, 40], [0, 0, 0])
-    [[1, 2]]
-    >>> plan_merges([100_000, 60_000], [0, 0])
-    [[0, 1]]
-    >>> plan_merges([100_000, 20_000], [50_000, 0])
-    [[0]]
-    """
-    groups: list[list[int]] = []
-    for number in sorted(range(len(sizes)), key=lambda number: -sizes[number]):
-        groups.append([number])
-        while len(groups) > 1:
-            last = sum(sizes[member] for member in groups[-1])
-            before = sum(sizes[member] for member in groups[-2])
-            if before >= max(2 * last, MIN_SEGMENT_ROWS) or before + last > MAX_SEGMENT_ROWS:
-                break
-            tail = groups.pop()
-            groups[-1].extend(tail)
-    return [
-        group
-        for group in groups
-        if len(group) > 1 or dead[group[0]] > MAX_DEAD_SHARE * (sizes[group[0]] + dead[group[0]])
-    ]
+def _live_rows(root: Path, record: SegmentRecord) -> Mask | None:
+    """Which rows are live; None where all are."""
+    if record.dead is None:
+        return None
+    check_file(root, record.dead)
+    bits = np.fromfile(root / record.dead.name, dtype=np.uint8)
+    live = np.unpackbits(bits, count=record.n_rows, bitorder="little") == 0
+    if np.count_nonzero(live) != record.n_live:
+        raise IndexDamaged(f"{record.dead.name} has another number of dead rows than {record.n_dead}.")
+    return np.asarray(live)

@@ -6,14 +6,13 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-from numpy.typing import NDArray
 
 from indexing.errors import EncoderMismatch, IndexDamaged
-from indexing.files import load_array
 from indexing.lexical import LexicalIndex
-from indexing.manifest import Manifest, load_manifest
+from indexing.manifest import Manifest, SegmentRecord, load_manifest
 from indexing.nearest import VectorIndex
-from indexing.segments import Segment, SegmentSet, Selection
+from indexing.segment_set import SegmentSet, Selection
+from indexing.segments import Segment, SegmentFiles
 from indexing.types import DocumentId, Ids
 
 
@@ -21,46 +20,39 @@ class Snapshot:
     """Maps the files of the version as they are now; later commits do not change it.
 
     Safe to use from several threads. Files that a later commit removes stay readable until the snapshot is
-    closed or forgotten.
+    closed or forgotten. Opening writes nothing. With `previous`, an earlier snapshot of the version, what
+    both have is opened once.
     """
 
-    def __init__(self, directory: Path, manifest: Manifest) -> None:
+    def __init__(self, directory: Path, manifest: Manifest, previous: Snapshot | None = None) -> None:
         self.directory = directory
         self.manifest = manifest
-        dead = _tombstones(directory, manifest)
-        self.segments = SegmentSet(
-            [
-                Segment(
-                    record.name,
-                    directory / record.name,
-                    record.kind,
-                    manifest.spec.dim,
-                    dead[dead[:, 0] == number, 1],
-                )
-                for number, record in enumerate(manifest.segments)
-            ],
-            manifest.spec.dim,
+        known = {segment.name: segment for segment in previous.segments.segments} if previous else {}
+        dim = manifest.spec.dim
+        self.segments: SegmentSet = SegmentSet(
+            [_segment(directory, record, dim, known.get(record.name)) for record in manifest.segments], dim
         )
         self.lexical = LexicalIndex(self.segments)
         self.vectors = VectorIndex(self.segments)
 
     @classmethod
-    def open(cls, directory: Path, *, expected_fingerprint: str | None = None) -> Snapshot:
+    def open(
+        cls, directory: Path, *, expected_fingerprint: str | None = None, previous: Snapshot | None = None
+    ) -> Snapshot:
         """Raises IndexMissing, IndexDamaged, or EncoderMismatch if the encoder is another than expected."""
         manifest = load_manifest(directory)
         while True:
             check_encoder(manifest, expected_fingerprint)
             try:
-                _check_sizes(directory, manifest)
-                return cls(directory, manifest)
+                return cls(directory, manifest, previous)
             except (FileNotFoundError, IndexDamaged) as exc:
                 # A writer may have removed what two commits ago was still in use: look again.
                 newer = load_manifest(directory)
                 if newer.commit == manifest.commit:
                     raise IndexDamaged(f"The index version in {directory} is damaged: {exc}") from exc
                 manifest = newer
-            except (ValueError, RuntimeError, OSError) as exc:
-                raise IndexDamaged(f"The index version in {directory} cannot be opened: {exc}") from exc
+            except (ValueError, TypeError, KeyError, RuntimeError, OSError) as exc:
+                raise IndexDamaged(f"The index version in {directory} cannot be opened: {exc!r}") from exc
 
     def close(self) -> None:
         """Lets go of the files. The snapshot must not be in use any more."""
@@ -107,15 +99,7 @@ def check_encoder(manifest: Manifest, expected_fingerprint: str | None) -> None:
         )
 
 
-def _check_sizes(directory: Path, manifest: Manifest) -> None:
-    for record in manifest.files:
-        size = (directory / record.name).stat().st_size
-        if size != record.size:
-            raise IndexDamaged(f"{record.name} has {size} bytes instead of {record.size}.")
-
-
-def _tombstones(directory: Path, manifest: Manifest) -> NDArray[np.int64]:
-    """Dead rows, shape (n, 2): the number of the segment in the manifest, the row."""
-    if manifest.tombstones is None:
-        return np.empty((0, 2), dtype=np.int64)
-    return np.array(load_array(directory / manifest.tombstones.name))
+def _segment(directory: Path, record: SegmentRecord, dim: int, known: Segment | None) -> Segment:
+    if known is None:
+        return Segment(directory, record, SegmentFiles(directory, record, dim))
+    return known if known.record == record else Segment(directory, record, known.files)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
 from hashlib import blake2b
@@ -13,10 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexing.analysis import build_analyzer, runs
-from indexing.files import load_array
+from indexing.columns import read_columns, write_columns
+from indexing.spans import spans
 
 MAX_COUNT = np.iinfo(np.uint8).max
 Rows = NDArray[np.int64]
+
+_FILE = "terms.col"
+_ROWS_A_SLICE = 16_384
 
 
 def term_key(term: str) -> int:
@@ -43,50 +47,51 @@ class TermTable:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def entries(self, rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Places of the rows' entries, and for each the position in `rows` of the row it belongs to."""
-        starts = self.starts[rows]
-        sizes = self.starts[rows + 1] - starts
-        return _spans(starts, sizes), np.repeat(np.arange(len(rows)), sizes)
-
-    def take(self, rows: Rows) -> TermTable:
-        """The given rows in the given order; the vocabulary keeps only what they use."""
-        places, _ = self.entries(rows)
-        sizes = self.starts[rows + 1] - self.starts[rows]
-        ordinals = self.ordinals[places]
-        used = np.zeros(len(self.vocabulary), dtype=np.bool_)
-        used[ordinals] = True
-        return TermTable(
-            vocabulary=self.vocabulary[used],
-            starts=_starts(sizes),
-            ordinals=(np.cumsum(used) - 1).astype(np.uint32)[ordinals],
-            counts=self.counts[places],
-            lengths=self.lengths[rows],
-        )
-
     @classmethod
-    def concatenate(cls, tables: Sequence[TermTable]) -> TermTable:
-        """The rows of the tables, one table after another."""
-        vocabulary = reduce(np.union1d, (table.vocabulary for table in tables))
-        ordinals = []
-        for table in tables:
-            places = np.searchsorted(vocabulary, table.vocabulary)
-            ordinals.append(places.astype(np.uint32)[table.ordinals])
-        return cls(
-            vocabulary=vocabulary,
-            starts=_starts(np.concatenate([np.diff(table.starts) for table in tables])),
-            ordinals=np.concatenate(ordinals),
-            counts=np.concatenate([table.counts for table in tables]),
-            lengths=np.concatenate([table.lengths for table in tables]),
-        )
+    def gather(cls, tables: Sequence[TermTable], owners: Rows, rows: Rows) -> TermTable:
+        """Row r is row `rows[r]` of table `owners[r]`; the vocabulary has only what the rows use.
+
+        Works in slices: beside the result it needs little.
+        """
+        sizes = np.empty(len(rows), dtype=np.int64)
+        for number, table in enumerate(tables):
+            of_table = owners == number
+            sizes[of_table] = table.starts[rows[of_table] + 1] - table.starts[rows[of_table]]
+        starts = _starts(sizes)
+        used = [np.zeros(len(table.vocabulary), dtype=np.bool_) for table in tables]
+        for number, places, _ in _slices(tables, owners, rows, starts):
+            used[number][tables[number].ordinals[places]] = True
+        vocabulary = reduce(np.union1d, (table.vocabulary[u] for table, u in zip(tables, used, strict=True)))
+        ordinal_of = [np.searchsorted(vocabulary, table.vocabulary).astype(np.uint32) for table in tables]
+        ordinals = np.empty(starts[-1], dtype=np.uint32)
+        counts = np.empty(starts[-1], dtype=np.uint8)
+        for number, places, targets in _slices(tables, owners, rows, starts):
+            ordinals[targets] = ordinal_of[number][tables[number].ordinals[places]]
+            counts[targets] = tables[number].counts[places]
+        lengths = np.empty(len(rows), dtype=np.uint32)
+        for number, table in enumerate(tables):
+            lengths[owners == number] = table.lengths[rows[owners == number]]
+        return cls(vocabulary=vocabulary, starts=starts, ordinals=ordinals, counts=counts, lengths=lengths)
 
     def save(self, directory: Path) -> None:
-        for item in fields(self):
-            np.save(directory / f"terms-{item.name}.npy", getattr(self, item.name), allow_pickle=False)
+        write_columns(directory / _FILE, {item.name: getattr(self, item.name) for item in fields(self)})
 
     @classmethod
     def load(cls, directory: Path) -> TermTable:
-        return cls(**{item.name: load_array(directory / f"terms-{item.name}.npy") for item in fields(cls)})
+        return cls(**read_columns(directory / _FILE))
+
+
+def _slices(
+    tables: Sequence[TermTable], owners: Rows, rows: Rows, starts: Rows
+) -> Iterator[tuple[int, Rows, Rows]]:
+    """For some rows of one table at a time: its number, where their entries stand there, and where here."""
+    for first in range(0, len(rows), _ROWS_A_SLICE):
+        part = slice(first, first + _ROWS_A_SLICE)
+        for number, table in enumerate(tables):
+            of_table = owners[part] == number
+            taken = rows[part][of_table]
+            sizes = table.starts[taken + 1] - table.starts[taken]
+            yield number, spans(table.starts[taken], sizes), spans(starts[:-1][part][of_table], sizes)
 
 
 class TermTableBuilder:
@@ -119,7 +124,7 @@ class TermTableBuilder:
         lengths = np.diff(_starts(sizes)[row_starts])
         # One number for a row and a term: rows first, so that sorting gathers what goes together.
         entries = np.repeat(np.arange(len(lengths), dtype=np.uint64) << np.uint64(32), lengths)
-        entries |= ordinals.astype(np.uint64)[_spans(bounds[tokens], sizes)]
+        entries |= ordinals.astype(np.uint64)[spans(bounds[tokens], sizes)]
         entries, counts = np.unique(entries, return_counts=True)
         owners = entries >> np.uint64(32)
         return TermTable(
@@ -141,11 +146,3 @@ class _Numbers(dict[bytes, int]):
 
 def _starts(sizes: NDArray[np.integer]) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes, dtype=np.int64)])
-
-
-def _spans(starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The numbers from each start on, as many as its size says, one span after another."""
-    ends = np.cumsum(sizes)
-    numbers = np.arange(ends[-1] if len(ends) else 0, dtype=np.int64)
-    numbers += np.repeat(starts - (ends - sizes), sizes)
-    return numbers

@@ -7,7 +7,8 @@ https://arxiv.org/abs/2405.12497) that choose the rows worth looking at there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ SPARSE = 32
 
 STORE = "vectors.faiss"
 CODES = "codes.faiss"
+_ROWS_A_SLICE = 32_768
 
 
 class VectorStore:
@@ -42,8 +44,9 @@ class VectorStore:
     """
 
     def __init__(self, directory: Path, n_rows: int, dim: int, *, coded: bool) -> None:
+        self._codes_path = directory / CODES
+        self.coded = coded
         self._store = _read(directory / STORE, n_rows, dim)
-        self._codes = _read(directory / CODES, n_rows, dim) if coded else None
         n_bytes = n_rows * dim * 2
         if self._store.codes.size() != n_bytes:
             raise IndexDamaged(f"{directory / STORE} holds another matrix than {n_rows} x {dim}.")
@@ -54,13 +57,13 @@ class VectorStore:
     def __len__(self) -> int:
         return len(self.halves)
 
-    @property
-    def coded(self) -> bool:
-        return self._codes is not None
+    @cached_property
+    def _codes(self) -> Any:
+        # FAISS reads them whole: 56 bytes a row, which only a search needs.
+        return _read(self._codes_path, *self.halves.shape)
 
     def estimate(self, vector: Floats, depth: int) -> tuple[Floats, Rows]:
         """Estimated inner products of the `depth` rows where they seem highest, and the rows; in no order."""
-        assert self._codes is not None
         _use_one_thread()
         scores, rows = self._codes.search(vector[None], min(depth, len(self)))
         found = rows[0] >= 0
@@ -98,10 +101,13 @@ def nearest_among(vector: Floats, halves: Halves, depth: int) -> Rows:
     return np.asarray(store.search(vector[None], depth)[1][0], dtype=np.int64)
 
 
-def write_vectors(directory: Path, parts: Iterable[Halves], n_rows: int, dim: int) -> bool:
+def write_vectors(
+    directory: Path, parts: Iterable[Halves], n_rows: int, dim: int, pause: Callable[[], None]
+) -> bool:
     """Writes the store, and the codes if there are enough rows for them; whether codes were written.
 
-    The rows come in parts, so that a matrix larger than memory can be written.
+    The rows come in parts, so that a matrix larger than memory can be written; `pause` is called now and then
+    while codes are made.
     """
     header = bytearray(faiss.serialize_index(_empty_store(dim)).tobytes())
     # An empty store ends with the size of its codes; the number of vectors follows the magic word and `d`.
@@ -113,17 +119,19 @@ def write_vectors(directory: Path, parts: Iterable[Halves], n_rows: int, dim: in
             file.write(np.ascontiguousarray(part, dtype=np.float16).data)
     if n_rows < RABITQ_MIN_ROWS:
         return False
-    _write_codes(directory, np.memmap(directory / STORE, np.float16, "r", len(header), (n_rows, dim)))
+    halves = np.memmap(directory / STORE, np.float16, "r", len(header), (n_rows, dim))
+    _write_codes(directory, halves, pause)
     return True
 
 
-def _write_codes(directory: Path, halves: Halves) -> None:
+def _write_codes(directory: Path, halves: Halves, pause: Callable[[], None]) -> None:
     n_rows, dim = halves.shape
     codes = faiss.index_factory(dim, "RaBitQfs", faiss.METRIC_INNER_PRODUCT)
     step = -(-n_rows // RABITQ_TRAINING_ROWS)
     codes.train(halves[::step].astype(np.float32))
-    for start in range(0, n_rows, RABITQ_TRAINING_ROWS):
-        codes.add(halves[start : start + RABITQ_TRAINING_ROWS].astype(np.float32))
+    for start in range(0, n_rows, _ROWS_A_SLICE):
+        pause()
+        codes.add(halves[start : start + _ROWS_A_SLICE].astype(np.float32))
     faiss.write_index(codes, str(directory / CODES))
 
 

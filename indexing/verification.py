@@ -5,18 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from indexing.bm25 import length_code
 from indexing.errors import IndexVersionError
 from indexing.files import FileRecord, sha256_of
 from indexing.manifest import NAME, Manifest, load_manifest
 from indexing.postings import Postings
+from indexing.segments import Segment
 from indexing.snapshot import Snapshot
-from indexing.types import Ids
+from indexing.terms import TermTable
+from indexing.vectors import Halves
 
-ProblemKind = Literal["manifest", "missing", "size", "checksum", "unreadable", "count", "ids", "postings"]
+ProblemKind = Literal[
+    "manifest", "missing", "size", "checksum", "unreadable", "count", "ids", "columns", "postings"
+]
+Numbers = NDArray[np.integer[Any]]
+
+_ENTRIES_A_SLICE = 1_000_000
+_ROWS_A_SLICE = 16_384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,37 +62,91 @@ def _check_file(directory: Path, record: FileRecord) -> Iterator[Problem]:
 def _check_content(directory: Path, manifest: Manifest) -> Iterator[Problem]:
     try:
         with Snapshot(directory, manifest) as snapshot:
+            for segment in snapshot.segments.segments:
+                yield from _check_segment(segment)
             yield from _check_counts(snapshot)
-            yield from _check_ids(snapshot.chunk_ids())
-            yield from _check_postings(snapshot)
-    except (IndexVersionError, ValueError, RuntimeError, OSError) as exc:
+    except (IndexVersionError, ValueError, TypeError, LookupError, RuntimeError, OSError) as exc:
         yield Problem(kind="unreadable", path=".", detail=str(exc))
 
 
 def _check_counts(snapshot: Snapshot) -> Iterator[Problem]:
     manifest = snapshot.manifest
+    chunk_ids = snapshot.chunk_ids()
     counted = {
-        "chunks": (manifest.n_chunks, snapshot.segments.n_live),
+        "chunks": (manifest.n_chunks, len(chunk_ids)),
         "documents": (manifest.n_documents, len(snapshot.documents())),
-        "rows": (manifest.n_rows, sum(len(segment) for segment in snapshot.segments.segments)),
     }
     for what, (stated, found) in counted.items():
         if stated != found:
             yield Problem(kind="count", path=NAME, detail=f"{found} {what} instead of {stated}.")
-    for record, segment in zip(manifest.segments, snapshot.segments.segments, strict=True):
-        sizes = {len(segment), len(segment.document_ids), len(segment.terms), len(segment.vectors)}
-        if sizes != {record.n_rows}:
-            detail = f"The columns have {sorted(sizes)} rows instead of {record.n_rows}."
-            yield Problem(kind="count", path=record.name, detail=detail)
-
-
-def _check_ids(chunk_ids: Ids) -> Iterator[Problem]:
-    if len(np.unique(chunk_ids)) != len(chunk_ids):
+    if not _rise(chunk_ids):
         yield Problem(kind="ids", path=".", detail="A chunk is live in two segments.")
 
 
-def _check_postings(snapshot: Snapshot) -> Iterator[Problem]:
-    for segment in snapshot.segments.segments:
-        if not Postings.build(segment.terms).same_as(segment.postings):
-            detail = "The postings are not those of the term table."
-            yield Problem(kind="postings", path=segment.name, detail=detail)
+def _check_segment(segment: Segment) -> Iterator[Problem]:
+    """What no search would notice: columns that do not go together."""
+    files, terms = segment.files, segment.terms
+    places = np.repeat(np.arange(len(files.documents)), np.diff(files.starts))
+    sound = {
+        "the chunk ids do not rise": _rise(segment.chunk_ids),
+        "the document ids do not rise": _rise(files.documents),
+        "the order by document is wrong": np.array_equal(files.document_of[files.by_document], places)
+        and _rise((places << 32) | files.by_document),
+        "the vocabulary does not rise": _rise(terms.vocabulary),
+        "the term table has another number of entries": terms.starts[0] == 0
+        and bool((np.diff(terms.starts) >= 0).all())
+        and {len(terms.ordinals), len(terms.counts)} == {int(terms.starts[-1])},
+        "a vector has an element that is no number": _finite(segment.vectors.halves),
+        "the codes are not those of as many rows": not segment.vectors.coded
+        or len(segment.vectors.estimate(segment.vectors.halves[0].astype(np.float32), 1)[1]) == 1,
+    }
+    for what, right in sound.items():
+        if not right:
+            yield Problem(kind="columns", path=segment.name, detail=f"Something is wrong: {what}.")
+    n_tokens = int(terms.lengths[segment.live_rows].sum(dtype=np.int64))
+    if n_tokens != segment.n_tokens:
+        detail = f"{n_tokens} tokens of {segment.name} instead of {segment.n_tokens}."
+        yield Problem(kind="count", path=NAME, detail=detail)
+    if not _turned_round(terms, segment.postings):
+        detail = "The postings are not those of the term table."
+        yield Problem(kind="postings", path=segment.name, detail=detail)
+
+
+def _turned_round(terms: TermTable, postings: Postings) -> bool:
+    """Whether both have the same entries: by a sum of their hashes, which does not need them sorted."""
+    if len(postings.starts) != len(terms.vocabulary) + 1 or len(postings.rows) != len(terms.ordinals):
+        return False
+    if not np.array_equal(postings.lengths, length_code(terms.lengths)):
+        return False
+    forward = backward = 0
+    for start in range(0, len(terms.ordinals), _ENTRIES_A_SLICE):
+        part = slice(start, start + _ENTRIES_A_SLICE)
+        places = np.arange(start, start + len(terms.ordinals[part]))
+        rows = np.searchsorted(terms.starts, places, side="right") - 1
+        forward += _hash_sum(terms.ordinals[part], rows, terms.counts[part])
+        ordinals = np.searchsorted(postings.starts, places, side="right") - 1
+        backward += _hash_sum(ordinals, postings.rows[part], postings.counts[part])
+        inner = ordinals[1:] == ordinals[:-1]
+        if not (np.diff(postings.rows[part].astype(np.int64)) > 0)[inner].all():
+            return False
+    return forward % 2**64 == backward % 2**64
+
+
+def _hash_sum(ordinals: Numbers, rows: Numbers, counts: Numbers) -> int:
+    keys = (ordinals.astype(np.uint64) << 32) | (rows.astype(np.uint64) << 8) | counts.astype(np.uint64)
+    # The finalizer of splitmix64.
+    keys = (keys ^ (keys >> 30)) * np.uint64(0xBF58476D1CE4E5B9)
+    keys = (keys ^ (keys >> 27)) * np.uint64(0x94D049BB133111EB)
+    keys ^= keys >> 31
+    return int(keys.sum())  # wraps round, on both sides alike
+
+
+def _rise(numbers: Numbers) -> bool:
+    return bool((numbers[1:] > numbers[:-1]).all())
+
+
+def _finite(halves: Halves) -> bool:
+    return all(
+        bool(np.isfinite(halves[start : start + _ROWS_A_SLICE]).all())
+        for start in range(0, len(halves), _ROWS_A_SLICE)
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,8 +14,8 @@ from types import TracebackType
 import numpy as np
 
 from indexing.errors import IndexMissing
-from indexing.files import FileRecord, checkpoint, publish_directory, records_of, sync
-from indexing.locks import DirectoryLock
+from indexing.files import FileRecord, checkpoint, publish_directory, records_of, sync, sync_directory
+from indexing.locks import DirectoryLock, MergeLock
 from indexing.manifest import (
     NAME,
     Manifest,
@@ -24,24 +25,30 @@ from indexing.manifest import (
     load_manifest,
     save_manifest,
 )
-from indexing.segments import Rows, Segment, SegmentRows, plan_merges
+from indexing.merge_plans import FULL_ROWS, plan_commit
+from indexing.segments import Segment, SegmentRows, write_dead_rows, write_segment
 from indexing.snapshot import Snapshot
 from indexing.terms import TermTableBuilder
 from indexing.types import Floats, Ids
-from indexing.vectors import Halves, Mask
+from indexing.vectors import Halves, Mask, Rows
 
 CHECKPOINTS = (
     "segment-written",
     "segment-renamed",
-    "tombstones-written",
+    "dead-rows-written",
     "manifest-written",
     "manifest-renamed",
     "retired-removed",
 )
 """Where `indexing.files.checkpoint` can kill a commit, in this order."""
 
-FLUSH_ROWS = 131_072
+FLUSH_ROWS = FULL_ROWS
+"""A commit of more rows writes a segment for each so many."""
+BLOCK_ROWS = 32_768
+"""Rows whose terms are counted together: bounds the memory that takes."""
 KEPT_COMMITS = 2
+MERGE_NAME = "merge.new"
+"""The working directory of the one who holds the merge lock."""
 
 
 def create_version(directory: Path, spec: VersionSpec) -> None:
@@ -71,14 +78,21 @@ class VersionWriter:
         self.directory = directory
         self._lock = DirectoryLock(directory)
         self._timeout_seconds = timeout_seconds
+        self._snapshot: Snapshot | None = None
 
     def __enter__(self) -> VersionWriter:
         self._lock.acquire(self._timeout_seconds)
+        try:
+            self._remove_leftovers()
+        except BaseException:
+            self._lock.release()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._snapshot = None
         try:
             self._remove_leftovers()
         finally:
@@ -96,16 +110,48 @@ class VersionWriter:
         `change` is the number of the last change it contains. Committing a change again is harmless.
         """
         self._remove_leftovers()
-        commit = Commit(self.directory, Snapshot.open(self.directory), change)
-        yield commit
-        commit.finish()
+        self._snapshot = Snapshot.open(self.directory, previous=self._snapshot)
+        with Commit(self, self._snapshot, change) as commit:
+            yield commit
+            commit.finish()
+
+    def publish(self, after: Manifest, *, keep: bool = True) -> Manifest:
+        """Makes `after` the state of the version, as its next commit, and gives what was written.
+
+        What readers of the last commits may still open stays a while, unless `keep` is false.
+        """
+        before = self.manifest
+        number = before.commit + 1
+        recent = [retired for retired in before.retired if retired.commit > number - KEPT_COMMITS]
+        retired = [*recent, *(Retired(name=n, commit=number) for n in sorted(before.names - after.names))]
+        after = replace(after, commit=number, retired=tuple(retired) if keep else ())
+        save_manifest(self.directory, after)
+        kept = {retired.name for retired in after.retired}
+        for name in (before.names | {retired.name for retired in before.retired}) - after.names - kept:
+            _remove(self.directory / name)
+        checkpoint("retired-removed")
+        return after
 
     def _remove_leftovers(self) -> None:
         manifest = load_manifest(self.directory)
-        kept = {NAME, self._lock.name, *manifest.names, *(retired.name for retired in manifest.retired)}
-        for path in self.directory.iterdir():
-            if path.name not in kept:
-                _remove(path)
+        kept = {NAME, self._lock.name, MergeLock.name, *manifest.names}
+        kept |= {retired.name for retired in manifest.retired}
+        left = {path.name for path in self.directory.iterdir()} - kept
+        if MERGE_NAME in left:
+            self._remove_abandoned_merge()
+        for name in left - {MERGE_NAME}:
+            _remove(self.directory / name)
+
+    def _remove_abandoned_merge(self) -> None:
+        lock = MergeLock(self.directory)
+        try:
+            lock.acquire(timeout_seconds=0)
+        except TimeoutError:
+            return
+        try:
+            _remove(self.directory / MERGE_NAME)
+        finally:
+            lock.release()
 
 
 class Commit:
@@ -114,18 +160,30 @@ class Commit:
     The order of calls is of no account: `replace_documents` concerns what was in the version before.
     """
 
-    def __init__(self, directory: Path, base: Snapshot, change: int) -> None:
-        self._directory = directory
+    def __init__(self, writer: VersionWriter, base: Snapshot, change: int) -> None:
+        self._writer = writer
+        self._directory = writer.directory
         self._base = base
         self._change = change
         self._next_segment = base.manifest.next_segment
         self._pending = _Pending()
-        self._written: list[SegmentRecord] = []
-        self._added: set[int] = set()
+        # Full segments are written while the caller goes on adding, one at a time.
+        self._thread = ThreadPoolExecutor(1)
+        self._flushes: list[Future[SegmentRecord]] = []
+        self._flushed_ids: list[Ids] = []
         self._removed: list[Ids] = []
+        self._added_to: list[Ids] = []
         n_segments = len(base.segments.segments)
         self._kept: list[list[Rows]] = [[] for _ in range(n_segments)]
         self._overwritten: list[list[Rows]] = [[] for _ in range(n_segments)]
+
+    def __enter__(self) -> Commit:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(cancel_futures=True)
 
     def replace_documents(self, document_ids: Ids) -> None:
         """Removes everything of these documents that is not added in this commit."""
@@ -142,40 +200,35 @@ class Commit:
         self._check(chunk_ids, document_ids, texts, vectors)
         halves = vectors.astype(np.float16)
         new = self._set_present_aside(chunk_ids, document_ids, halves)
-        for position in np.flatnonzero(new).tolist():
-            chunk_id = int(chunk_ids[position])
-            if chunk_id in self._added:
-                new[position] = False
-                continue
-            self._added.add(chunk_id)
-            self._pending.terms.add(texts[position])
-        self._pending.extend(chunk_ids[new], document_ids[new], halves[new])
+        for flushed in self._flushed_ids:
+            places = np.minimum(np.searchsorted(flushed, chunk_ids), len(flushed) - 1)
+            new &= flushed[places] != chunk_ids
+        new = self._pending.claim(chunk_ids, new)
+        self._added_to.append(np.unique(document_ids[new]))
+        self._pending.extend(
+            chunk_ids[new],
+            document_ids[new],
+            halves[new],
+            [texts[place] for place in np.flatnonzero(new).tolist()],
+        )
         if len(self._pending) >= FLUSH_ROWS:
-            self._written.append(self._write(self._pending.rows()))
-            self._pending = _Pending()
+            self._flush()
 
     def finish(self) -> None:
         manifest = self._base.manifest
-        dead = self._bury()
-        n_dead = sum(map(len, dead)) - sum(len(segment.dead) for segment in self._base.segments.segments)
-        if self._pending or self._written or n_dead:
-            segments, tombstones = self._arrange(dead)
-            manifest = replace(manifest, segments=segments, tombstones=tombstones)
-            manifest = _counted(self._directory, manifest)
+        gone = self._newly_dead()
+        if self._pending or self._flushes or any(map(len, gone)):
+            segments = self._arrange(gone)
+            manifest = replace(
+                manifest,
+                segments=segments,
+                next_segment=self._next_segment,
+                n_chunks=sum(segment.n_live for segment in segments),
+                n_documents=manifest.n_documents + self._more_documents(gone),
+            )
         elif self._change <= manifest.change:
             return
-        commit = manifest.commit + 1
-        manifest = replace(
-            manifest,
-            commit=commit,
-            change=max(self._change, manifest.change),
-            next_segment=self._next_segment,
-            retired=_retired(self._base.manifest, manifest, commit),
-        )
-        save_manifest(self._directory, manifest)
-        for retired in set(self._base.manifest.retired) - set(manifest.retired):
-            _remove(self._directory / retired.name)
-        checkpoint("retired-removed")
+        self._writer.publish(replace(manifest, change=max(self._change, manifest.change)))
 
     def _check(self, chunk_ids: Ids, document_ids: Ids, texts: Sequence[str], vectors: Floats) -> None:
         n_chunks, dim = len(chunk_ids), self._base.manifest.spec.dim
@@ -194,7 +247,7 @@ class Commit:
             rows = segment.find(chunk_ids)
             positions = np.flatnonzero(rows >= 0)
             rows = rows[positions]
-            same = (segment.document_ids[rows] == document_ids[positions]) & (
+            same = (segment.document_ids_of(rows) == document_ids[positions]) & (
                 segment.vectors.halves[rows] == halves[positions]
             ).all(axis=1)
             new[positions[same]] = False
@@ -202,8 +255,18 @@ class Commit:
             self._overwritten[number].append(rows[~same])
         return new
 
-    def _bury(self) -> list[Rows]:
-        """The dead rows of every base segment."""
+    def _flush(self) -> None:
+        """Hands the pending rows to the thread that writes them."""
+        blocks = self._pending.blocks()
+        self._pending = _Pending()
+        self._flushed_ids.append(np.sort(np.concatenate([block.chunk_ids for block in blocks])))
+        if self._flushes:
+            self._flushes[-1].result()
+        parts = [(block, np.arange(len(block))) for block in blocks]
+        self._flushes.append(self._thread.submit(self._write, self._next_name(), parts))
+
+    def _newly_dead(self) -> list[Rows]:
+        """The rows of every base segment that die by this commit, sorted."""
         none = np.empty(0, dtype=np.int64)
         removed = np.unique(np.concatenate([none, *self._removed]))
         dead = []
@@ -211,100 +274,145 @@ class Commit:
             self._base.segments.segments, self._kept, self._overwritten, strict=True
         ):
             replaced = np.unique(np.concatenate([none, *overwritten]))
-            gone = np.setdiff1d(segment.rows_of_documents(removed), np.concatenate([none, *kept, replaced]))
-            dead.append(np.unique(np.concatenate([segment.dead, replaced, gone])))
+            gone = np.setdiff1d(segment.rows_of_documents(removed), np.concatenate([none, *kept]))
+            dead.append(np.union1d(replaced, gone))
         return dead
 
-    def _arrange(self, dead: list[Rows]) -> tuple[tuple[SegmentRecord, ...], FileRecord | None]:
-        """The segments of the new state, some merged, and the tombstones of those left as they were."""
-        pending = [self._pending.rows()] if self._pending else []
-        records = [*self._base.manifest.segments, *self._written]
-        n_dead = [len(rows) for rows in dead] + [0] * (len(self._written) + len(pending))
-        n_rows = [record.n_rows for record in records] + [len(rows) for rows in pending]
-        n_live = [rows - gone for rows, gone in zip(n_rows, n_dead, strict=True)]
-        groups = plan_merges(n_live, n_dead)
-        merged = {member for group in groups for member in group}
-        if pending and len(records) not in merged:
-            groups.append([len(records)])
-        new = []
-        for group in groups:
-            parts = [
-                pending[0] if member == len(records) else self._read(records[member], dead, member)
-                for member in group
-                if n_live[member]
-            ]
-            if parts:
-                new.append(self._write(SegmentRows.merge(parts)))
-        left = [number for number in range(len(records)) if number not in merged]
-        dead_left = [dead[number] if number < len(dead) else np.empty(0, dtype=np.int64) for number in left]
-        return (*(records[number] for number in left), *new), self._write_tombstones(dead_left)
+    def _more_documents(self, gone: list[Rows]) -> int:
+        """By how many documents the version grows; looks at nothing but the documents that are touched."""
+        segments = self._base.segments.segments
+        touched = [*self._removed, *self._added_to]
+        touched += [segment.document_ids_of(rows) for segment, rows in zip(segments, gone, strict=True)]
+        documents = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *touched]))
+        before, after = np.zeros((2, len(documents)), dtype=np.bool_)
+        for segment, dead in zip(segments, gone, strict=True):
+            rows = segment.rows_of_documents(documents)
+            before[np.searchsorted(documents, segment.document_ids_of(rows))] = True
+            left = np.setdiff1d(rows, dead)
+            after[np.searchsorted(documents, segment.document_ids_of(left))] = True
+        for added in self._added_to:
+            after[np.searchsorted(documents, added)] = True
+        return int(after.sum()) - int(before.sum())
 
-    def _read(self, record: SegmentRecord, dead: list[Rows], number: int) -> SegmentRows:
-        gone = dead[number] if number < len(dead) else np.empty(0, dtype=np.int64)
-        dim = self._base.manifest.spec.dim
-        return Segment(record.name, self._directory / record.name, record.kind, dim, gone).read()
+    def _arrange(self, gone: list[Rows]) -> tuple[SegmentRecord, ...]:
+        """The segments of the new state: the small ones written anew with the new rows, the others kept."""
+        segments = self._base.segments.segments
+        n_live = [segment.n_live - len(rows) for segment, rows in zip(segments, gone, strict=True)]
+        blocks = self._pending.blocks()
+        n_new = sum(len(block) for block in blocks)
+        taken = plan_commit(n_live, [len(segment) for segment in segments], n_new)
+        parts = [(block, np.arange(len(block))) for block in blocks]
+        for number in taken:
+            if n_live[number]:
+                parts.append(
+                    (segments[number].columns(), np.setdiff1d(segments[number].live_rows, gone[number]))
+                )
+        written = [self._write(self._next_name(), parts)] if parts else []
+        left = [
+            self._with_dead(segment, rows) if len(rows) else segment.record
+            for number, (segment, rows) in enumerate(zip(segments, gone, strict=True))
+            if number not in taken and n_live[number]
+        ]
+        return (*left, *(flush.result() for flush in self._flushes), *written)
 
-    def _write(self, rows: SegmentRows) -> SegmentRecord:
-        name = f"segment-{self._next_segment:08d}"
+    def _next_name(self) -> str:
         self._next_segment += 1
-        working = self._directory / f"{name}.new"
-        working.mkdir()
-        kind = rows.write(working)
-        checkpoint("segment-written")
-        publish_directory(working, self._directory / name)
-        checkpoint("segment-renamed")
-        files = records_of(self._directory, self._directory / name)
-        return SegmentRecord(name=name, n_rows=len(rows), kind=kind, files=files)
+        return f"segment-{self._next_segment - 1:08d}"
 
-    def _write_tombstones(self, dead: list[Rows]) -> FileRecord | None:
-        if not any(len(rows) for rows in dead):
-            return None
-        numbers = np.repeat(np.arange(len(dead)), [len(rows) for rows in dead])
-        path = self._directory / f"tombstones-{self._base.manifest.commit + 1:08d}.npy"
-        np.save(path, np.stack([numbers, np.concatenate(dead)], axis=1), allow_pickle=False)
-        sync(path)
-        checkpoint("tombstones-written")
-        return FileRecord.of(self._directory, path)
+    def _write(self, name: str, parts: Sequence[tuple[SegmentRows, Rows]]) -> SegmentRecord:
+        record = write_working(self._directory / f"{name}.new", name, parts)
+        checkpoint("segment-written")
+        publish_directory(self._directory / f"{name}.new", self._directory / name)
+        checkpoint("segment-renamed")
+        return record
+
+    def _with_dead(self, segment: Segment, gone: Rows) -> SegmentRecord:
+        was_dead = np.empty(0, dtype=np.int64) if segment.live is None else np.flatnonzero(~segment.live)
+        n_tokens = segment.n_tokens - int(segment.terms.lengths[gone].sum(dtype=np.int64))
+        record = replace(segment.record, n_tokens=n_tokens)
+        commit = self._base.manifest.commit + 1
+        return with_dead_rows(self._directory, record, np.union1d(was_dead, gone), commit)
+
+
+def write_working(
+    working: Path,
+    name: str,
+    parts: Sequence[tuple[SegmentRows, Rows]],
+    pause: Callable[[], None] = lambda: None,
+) -> SegmentRecord:
+    """Writes a segment into a working directory, on disk when done, that is to be renamed to `name`."""
+    working.mkdir()
+    written = write_segment(working, parts, pause)
+    sync_directory(working)
+    return SegmentRecord(
+        name=name,
+        n_rows=sum(len(rows) for _, rows in parts),
+        n_tokens=written.n_tokens,
+        kind=written.kind,
+        files=records_of(working, name),
+    )
+
+
+def with_dead_rows(directory: Path, record: SegmentRecord, dead: Rows, commit: int) -> SegmentRecord:
+    """The record with these dead rows, after they have been written; `commit` numbers their file."""
+    path = directory / f"{record.name}.dead-{commit:08d}"
+    write_dead_rows(path, record.n_rows, dead)
+    sync(path)
+    sync(directory)
+    checkpoint("dead-rows-written")
+    return replace(record, n_dead=len(dead), dead=FileRecord.of(path, path.name))
 
 
 class _Pending:
-    """Rows not yet written."""
+    """Rows not yet written, in blocks."""
 
     def __init__(self) -> None:
-        self.terms = TermTableBuilder()
-        self._chunk_ids: list[Ids] = []
-        self._document_ids: list[Ids] = []
-        self._vectors: list[Halves] = []
+        self._blocks: list[SegmentRows] = []
+        self._ids: set[int] = set()
+        self._begin_block()
 
     def __len__(self) -> int:
-        return len(self.terms)
+        return len(self._ids)
 
-    def extend(self, chunk_ids: Ids, document_ids: Ids, vectors: Halves) -> None:
+    def claim(self, chunk_ids: Ids, wanted: Mask) -> Mask:
+        """Which of the wanted chunks are not pending yet; those are, from now on."""
+        new = wanted.copy()
+        for position in np.flatnonzero(wanted).tolist():
+            chunk_id = int(chunk_ids[position])
+            new[position] = chunk_id not in self._ids
+            self._ids.add(chunk_id)
+        return new
+
+    def extend(self, chunk_ids: Ids, document_ids: Ids, vectors: Halves, texts: Sequence[str]) -> None:
         self._chunk_ids.append(chunk_ids)
         self._document_ids.append(document_ids)
         self._vectors.append(vectors)
+        for text in texts:
+            self._terms.add(text)
+        if len(self._terms) >= BLOCK_ROWS:
+            self._end_block()
 
-    def rows(self) -> SegmentRows:
-        rows = SegmentRows(
-            chunk_ids=np.concatenate(self._chunk_ids),
-            document_ids=np.concatenate(self._document_ids),
-            vectors=np.concatenate(self._vectors),
-            terms=self.terms.build(),
+    def blocks(self) -> list[SegmentRows]:
+        if len(self._terms):
+            self._end_block()
+        return self._blocks
+
+    def _begin_block(self) -> None:
+        self._chunk_ids: list[Ids] = []
+        self._document_ids: list[Ids] = []
+        self._vectors: list[Halves] = []
+        self._terms = TermTableBuilder()
+
+    def _end_block(self) -> None:
+        self._blocks.append(
+            SegmentRows(
+                chunk_ids=np.concatenate(self._chunk_ids),
+                document_ids=np.concatenate(self._document_ids),
+                vectors=np.concatenate(self._vectors),
+                terms=self._terms.build(),
+            )
         )
-        return SegmentRows.merge([rows])
-
-
-def _counted(directory: Path, manifest: Manifest) -> Manifest:
-    """The manifest with the counts of what it points to, which is thereby known to open."""
-    with Snapshot(directory, manifest) as snapshot:
-        n_documents, n_chunks = len(snapshot.documents()), snapshot.segments.n_live
-    return replace(manifest, n_documents=n_documents, n_chunks=n_chunks)
-
-
-def _retired(before: Manifest, after: Manifest, commit: int) -> tuple[Retired, ...]:
-    """What readers of the last commits may still open."""
-    recent = [retired for retired in before.retired if retired.commit > commit - KEPT_COMMITS]
-    return (*recent, *(Retired(name=name, commit=commit) for name in sorted(before.names - after.names)))
+        self._begin_block()
 
 
 def _remove(path: Path) -> None:

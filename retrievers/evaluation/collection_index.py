@@ -18,7 +18,7 @@ import numpy as np
 from indexing.chunking import Chunker, ChunkerSpec
 from indexing.encoding.base import Encoder
 from indexing.errors import IndexVersionError
-from indexing.files import publish_directory
+from indexing.files import publish_directory, sync_directory
 from indexing.loaders.canonical import clean
 from indexing.manifest import FORMAT, VersionSpec
 from indexing.snapshot import Snapshot
@@ -81,6 +81,7 @@ def open_index(
     working = work_dir / f"{directory.name}.{uuid4().hex}"
     try:
         _build(collection, encoder, chunker_spec, working, progress)
+        sync_directory(working)
         publish_directory(working, directory)
     finally:
         shutil.rmtree(working, ignore_errors=True)
