@@ -3,22 +3,34 @@
 Every step can run twice: chunk ids and vectors depend on the text alone, the index commit reconciles, and a
 revision that is published already is left as it is. So a job whose worker was killed is simply run again.
 Each step is one transaction for the whole batch: one each would cost more than the work.
+
+Of a long document only the text is held, as UTF-8: its chunks are made when they are encoded, part by part,
+and once more when they are saved. A batch that needs more memory than the ceiling allows is taken document by
+document, and the one that does not fit even alone fails by name.
 """
 
 from __future__ import annotations
 
+import gc
+import logging
+import time
+import traceback
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from app import building, following
 from app.db import batches
+from app.db import jobs as queue
 from app.db.batches import LoadedRevision, RevisionFile
+from app.db.dialects import in_batches
 from app.db.tables import JobRow
 from app.intake import remove_files
-from app.preparing import chunks_of, encode_missing
+from app.preparing import TEXTS_A_SAVE, chunks_of, encode_missing
+from app.settings import Settings
 from indexing.chunking import Chunker
 from indexing.encoding.base import Encoder
 from indexing.errors import LoadError
@@ -29,6 +41,11 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.services import Services
+
+logger = logging.getLogger(__name__)
+
+OUT_OF_MEMORY = "out_of_memory"
+SAY_SECONDS = 1.0
 
 
 class Board(Protocol):
@@ -60,7 +77,7 @@ class Cut:
     job: JobRow
     file: RevisionFile
     text: LoadedText
-    chunks: tuple[Chunk, ...]
+    chunks: Sequence[Chunk]
 
 
 def ingest(services: Services, pool: LoaderPool, board: Board, batch: Sequence[JobRow]) -> None:
@@ -70,19 +87,52 @@ def ingest(services: Services, pool: LoaderPool, board: Board, batch: Sequence[J
         if job.collection_id is not None:
             by_collection[job.collection_id].append(job)
     for collection_id, jobs in by_collection.items():
-        # First of all: of a collection that was deleted no document begins.
-        begun = begin(services, board, jobs)
-        if not begun:
-            continue
-        version = building.ensure_active(services, collection_id)
-        recipe = following.recipe_of(services, version)
-        loaded = load(services, pool, board, begun)
-        cut = [_cut(item, text, recipe.chunker) for item, text in loaded]
-        encoded = encode(services, board, recipe.encoder, cut)
-        saved = save(services, board, collection_id, encoded, version.chunker_fingerprint)
-        # Another version may have been activated since.
-        following.commit_pending(services, building.ensure_active(services, collection_id).id)
-        publish(services, board, collection_id, saved)
+        _ingest_within_memory(services, pool, board, collection_id, jobs)
+
+
+def _ingest_within_memory(
+    services: Services, pool: LoaderPool, board: Board, collection_id: int, jobs: Sequence[JobRow]
+) -> None:
+    try:
+        _ingest_together(services, pool, board, collection_id, jobs)
+        return
+    except MemoryError as error:
+        logger.warning("out of memory", extra={"action": "out_of_memory", "n_jobs": len(jobs)})
+        # Its frames hold everything that did not fit.
+        traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    with services.read() as session:
+        left = [job for job in jobs if queue.get(session, job.id).status == "doing"]
+    if len(jobs) > 1:
+        for job in left:
+            _ingest_within_memory(services, pool, board, collection_id, [job])
+    for job in left if len(jobs) == 1 else ():
+        with services.write() as session:
+            board.fail(session, job, OUT_OF_MEMORY, out_of_memory_detail(services.settings), retry=False)
+
+
+def out_of_memory_detail(settings: Settings) -> str:
+    return (
+        f"the document needs more memory than the worker may take ({settings.worker.memory_bytes:,} bytes): "
+        "raise FOOTNOTE_WORKER_MEMORY_BYTES, or split the file"
+    )
+
+
+def _ingest_together(
+    services: Services, pool: LoaderPool, board: Board, collection_id: int, jobs: Sequence[JobRow]
+) -> None:
+    # First of all: of a collection that was deleted no document begins.
+    begun = begin(services, board, jobs)
+    if not begun:
+        return
+    version = building.ensure_active(services, collection_id)
+    recipe = following.recipe_of(services, version)
+    cut = cut_all(board, load(services, pool, board, begun), recipe.chunker)
+    encoded = encode(services, board, recipe.encoder, cut)
+    saved = save(services, board, collection_id, encoded, version.chunker_fingerprint)
+    # Another version may have been activated since.
+    following.commit_pending(services, building.ensure_active(services, collection_id).id)
+    publish(services, board, collection_id, saved)
 
 
 def begin(services: Services, board: Board, jobs: Sequence[JobRow]) -> list[Begun]:
@@ -116,34 +166,61 @@ def load(
     return [(item, result) for item, result in results if isinstance(result, LoadedText)]
 
 
-def _cut(item: Begun, text: LoadedText, chunker: Chunker) -> Cut:
-    title = item.file.title or text.title
-    made = chunks_of(item.file.document_id, text, title, chunker)
-    return Cut(job=item.job, file=item.file, text=text, chunks=tuple(made))
-
-
 class _Stopped(Exception):
-    """Some job that is being encoded for is to stop."""
+    """The job whose document is being cut is to stop."""
+
+
+def cut_all(board: Board, loaded: Sequence[tuple[Begun, LoadedText]], chunker: Chunker) -> list[Cut]:
+    """The documents with their chunks, without those whose jobs were stopped meanwhile."""
+    cut = []
+    for item, text in loaded:
+        with suppress(_Stopped):
+            cut.append(_cut(board, item, text, chunker))
+    return cut
+
+
+def _cut(board: Board, item: Begun, text: LoadedText, chunker: Chunker) -> Cut:
+    said = time.monotonic()
+
+    def go_on(done: int, total: int) -> None:
+        nonlocal said
+        if time.monotonic() - said < SAY_SECONDS:
+            return
+        said = time.monotonic()
+        board.progress([item.job], "cut", done, total)
+        if board.is_stopped(item.job):
+            raise _Stopped
+
+    title = item.file.title or text.title
+    made = chunks_of(item.file.document_id, text, title, chunker, go_on)
+    return Cut(job=item.job, file=item.file, text=text, chunks=made)
 
 
 def encode(services: Services, board: Board, encoder: Encoder, cut: Sequence[Cut]) -> list[Cut]:
-    """Encodes the chunks' texts; gives the documents whose jobs were not stopped meanwhile."""
-    live = list(cut)
+    """Encodes the chunks' texts; gives the documents whose jobs were not stopped meanwhile.
 
-    def go_on(done: int, total: int) -> None:
-        board.progress([item.job for item in live], "encode", done, total)
-        if done < total and any(board.is_stopped(item.job) for item in live):
-            raise _Stopped
+    A part of the chunks at a time: each part is kept as it is made, and then forgotten.
+    """
+    live = {item.job.id: item for item in cut}
+    done, total = 0, sum(len(item.chunks) for item in cut)
+    for part in in_batches(_texts(cut, live), TEXTS_A_SAVE):
+        texts = {text_hash(text): text for job_id, text in part if job_id in live}
+        encode_missing(services, encoder, texts)
+        done += len(part)
+        board.progress([item.job for item in live.values()], "encode", done, total)
+        if done < total:
+            for job_id in [key for key, item in live.items() if board.is_stopped(item.job)]:
+                del live[job_id]
+    return list(live.values())
 
-    while True:
-        texts = {text_hash(c.contextual_text): c.contextual_text for item in live for c in item.chunks}
-        try:
-            encode_missing(services, encoder, texts, go_on)
-        except _Stopped:
-            # Each part is kept as it is made: what is left is encoded without those that stopped.
-            live = [item for item in live if not board.is_stopped(item.job)]
-        else:
-            return live
+
+def _texts(cut: Sequence[Cut], live: Mapping[str, Cut]) -> Iterator[tuple[str, str]]:
+    """Job and text of every chunk, of a document for as long as its job is live."""
+    for item in cut:
+        for chunk in item.chunks:
+            if item.job.id not in live:
+                break
+            yield item.job.id, chunk.contextual_text
 
 
 def save(services: Services, board: Board, collection_id: int, cut: Sequence[Cut], chunker: str) -> list[Cut]:

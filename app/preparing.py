@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.db import chunks, documents, vectors
 from app.db.chunks import ChunkVector
@@ -19,6 +20,8 @@ from indexing.types import (
     Floats,
     LoadedText,
     Page,
+    TextSpan,
+    contextual_text,
     stable_id,
     text_hash,
 )
@@ -29,23 +32,57 @@ if TYPE_CHECKING:
 TEXTS_A_SAVE = 512
 
 
-def chunks_of(document_id: int, loaded: LoadedText, title: str | None, chunker: Chunker) -> list[Chunk]:
-    """A document's chunks, with ids that depend on the document, the chunker and the text alone."""
-    made = []
-    for ordinal, span in enumerate(chunker.split(loaded, title)):
-        chunk = Chunk(
-            id=ChunkId(0),
-            document_id=DocumentId(document_id),
+class Chunks(Sequence[Chunk]):
+    """A document's chunks, made when they are looked at: what is held of each is where it lies."""
+
+    def __init__(self, document_id: int, loaded: LoadedText, spans: Sequence[TextSpan], chunker: str) -> None:
+        self._document_id = DocumentId(document_id)
+        self._loaded = loaded
+        self._spans = spans
+        self._chunker = chunker
+        self._page_starts = np.array([page.start for page in loaded.pages], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    @overload
+    def __getitem__(self, index: int) -> Chunk: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Chunk]: ...
+    def __getitem__(self, index: int | slice) -> Chunk | list[Chunk]:
+        if isinstance(index, slice):
+            return [self._chunk(ordinal) for ordinal in range(len(self))[index]]
+        return self._chunk(range(len(self))[index])
+
+    def _chunk(self, ordinal: int) -> Chunk:
+        span = self._spans[ordinal]
+        text = self._loaded.text[span.start : span.end]
+        # The id depends on the document, the chunker and the text alone.
+        contextual = text_hash(contextual_text(span.heading_path, text))
+        identity = stable_id(self._document_id, self._chunker, ordinal, span.start, contextual)
+        return Chunk(
+            id=ChunkId(identity),
+            document_id=self._document_id,
             ordinal=ordinal,
-            text=loaded.text[span.start : span.end],
+            text=text,
             start=span.start,
             end=span.end,
             heading_path=span.heading_path,
-            page=page_at(loaded.pages, span.start),
+            page=_page_at(self._loaded.pages, self._page_starts, span.start),
             n_tokens=span.n_tokens,
         )
-        made.append(_with_id(chunk, chunker.spec.fingerprint))
-    return made
+
+
+def chunks_of(
+    document_id: int,
+    loaded: LoadedText,
+    title: str | None,
+    chunker: Chunker,
+    progress: Progress | None = None,
+) -> Chunks:
+    """A document's chunks; `progress` is told of the characters that were looked at."""
+    spans = chunker.split(loaded, title, progress)
+    return Chunks(document_id, loaded, spans, chunker.spec.fingerprint)
 
 
 def page_at(pages: Sequence[Page], position: int) -> int | None:
@@ -55,26 +92,12 @@ def page_at(pages: Sequence[Page], position: int) -> int | None:
     >>> [page_at(pages, position) for position in (0, 11, 12)]
     [1, 1, 2]
     """
-    starts = [page.start for page in pages]
+    return _page_at(pages, np.array([page.start for page in pages], dtype=np.int64), position)
+
+
+def _page_at(pages: Sequence[Page], starts: NDArray[np.int64], position: int) -> int | None:
     index = int(np.searchsorted(starts, position, side="right")) - 1
     return pages[max(index, 0)].page if pages else None
-
-
-def _with_id(chunk: Chunk, chunker: str) -> Chunk:
-    identity = stable_id(
-        chunk.document_id, chunker, chunk.ordinal, chunk.start, text_hash(chunk.contextual_text)
-    )
-    return Chunk(
-        id=ChunkId(identity),
-        document_id=chunk.document_id,
-        ordinal=chunk.ordinal,
-        text=chunk.text,
-        start=chunk.start,
-        end=chunk.end,
-        heading_path=chunk.heading_path,
-        page=chunk.page,
-        n_tokens=chunk.n_tokens,
-    )
 
 
 def chunk_missing(services: Services, document_ids: Sequence[int], chunker: Chunker) -> None:
@@ -82,11 +105,25 @@ def chunk_missing(services: Services, document_ids: Sequence[int], chunker: Chun
     with services.read() as session:
         without = documents.without_chunks(session, document_ids, chunker.spec.fingerprint)
     for document_id in without:
-        with services.write() as session:
-            kept = documents.newest_text(session, document_id)
-            if kept is not None:
-                made = chunks_of(document_id, kept.loaded, kept.title, chunker)
-                chunks.insert(session, kept.revision, chunker.spec.fingerprint, made)
+        while not _chunked(services, document_id, chunker):
+            pass
+
+
+def _chunked(services: Services, document_id: int, chunker: Chunker) -> bool:
+    """Cuts and writes; False where another text has come meanwhile.
+
+    Cutting a long text takes a minute, in which no one must have to wait for the database.
+    """
+    with services.read() as session:
+        kept = documents.newest_text(session, document_id, lock=False)
+    if kept is None:
+        return True
+    made = chunks_of(document_id, kept.loaded, kept.title, chunker)
+    with services.write() as session:
+        if documents.newest_text_key(session, document_id) != (kept.revision, kept.title):
+            return False
+        chunks.insert(session, kept.revision, chunker.spec.fingerprint, made)
+    return True
 
 
 def encode_missing(

@@ -13,18 +13,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy.orm import Session, defer
 
-from app.db import chunks, collections, revisions, versions
+from app.db import chunks, collections, revisions, vectors, versions
 from app.db.attributes import set_attributes_of
 from app.db.dialects import in_batches
 from app.db.errors import MetadataError
 from app.db.metadata import flatten
 from app.db.tables import ChunkRow, DocumentRow, RevisionRow
 from app.db.types import utc_now
+from indexing.long_text import PART_CHARS, LongText, parts_of
 from indexing.types import Chunk, LoadedText
 
 # What a step does not look at, and can be long.
@@ -154,9 +156,10 @@ def save(
     if kept:
         collections.log_changes(session, collection_id, list(numbers), "upsert", now=now)
         session.execute(update(RevisionRow), [_text_values(item) for item in kept])
+        _set_text_parts(session, kept)
         _remove_cut(session, numbers)
     for number in sorted(set(numbers.values())):
-        cut = [chunk for item in kept if item.file.revision == number for chunk in item.chunks]
+        cut = (chunk for item in kept if item.file.revision == number for chunk in item.chunks)
         chunks.insert(session, number, chunker, cut)
     return Saved(document_ids=frozenset(numbers), refused=refused)
 
@@ -250,13 +253,26 @@ def _text_values(item: LoadedRevision) -> dict[str, Any]:
     return {
         "document_id": item.file.document_id,
         "number": item.file.revision,
-        "text": loaded.text,
+        "text": next(parts_of(loaded.text)),
         "title": loaded.title,
         "meta": dict(loaded.metadata),
         "pages": [asdict(page) for page in loaded.pages],
         "headings": [asdict(heading) for heading in loaded.headings],
         "blocks": [asdict(block) for block in loaded.blocks],
     }
+
+
+def _set_text_parts(session: Session, kept: Iterable[LoadedRevision]) -> None:
+    """Keeps what is behind the first part of the texts, and forgets what an earlier attempt kept there."""
+    short = []
+    for item in kept:
+        document_id, number = item.file.document_id, item.file.revision
+        if isinstance(item.text.text, LongText) or len(item.text.text) > PART_CHARS:
+            rest = islice(parts_of(item.text.text), 1, None)
+            revisions.set_text_parts(session, document_id, number, rest)
+        else:
+            short.append((document_id, number))
+    revisions.remove_text_parts(session, short)
 
 
 def _served_values(step: _Step, now: datetime) -> dict[str, Any]:
@@ -293,10 +309,12 @@ def _remove_others(session: Session, numbers: Mapping[int, int]) -> set[int]:
                 ChunkRow.document_id.in_([document_id for document_id, _ in batch]),
                 tuple_(ChunkRow.document_id, ChunkRow.revision).not_in(batch),
             )
-            .returning(ChunkRow.document_id)
+            .returning(ChunkRow.document_id, ChunkRow.text_hash)
             .execution_options(synchronize_session=False)
         )
-        changed.update(session.scalars(statement))
+        gone = session.execute(statement).all()
+        changed.update(document_id for document_id, _ in gone)
+        vectors.forget_unused(session, (text_hash for _, text_hash in gone))
     return changed
 
 

@@ -21,6 +21,8 @@ from app.db.dialects import insert as insert_into
 from app.db.tables import ChunkRow, DocumentRow, VectorRow
 from indexing.types import Chunk, ChunkId, DocumentId, Ids, text_hash
 
+ROWS_A_FETCH = 1000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredChunk:
@@ -49,7 +51,8 @@ def insert(session: Session, revision: int, chunker: str, chunks: Iterable[Chunk
         set_={"revision": excluded.revision, "page": excluded.page, "heading_path": excluded.heading_path},
     )
     n_chunks = 0
-    for batch in in_batches(sorted(chunks, key=lambda chunk: chunk.id)):
+    # No more than a batch is held: a long document has hundreds of thousands.
+    for batch in in_batches(chunks):
         session.execute(statement, [_values(chunk, revision, chunker) for chunk in batch])
         n_chunks += len(batch)
     return n_chunks
@@ -150,14 +153,18 @@ def ids_of_collection(session: Session, collection_id: int, chunker: str) -> Ids
 def of_documents(
     session: Session, document_ids: Iterable[int], chunker: str, fingerprint: str
 ) -> Iterator[ChunkVector]:
-    """The documents' chunks with the vectors of one encoder, by document id and in reading order."""
+    """The documents' chunks with the vectors of one encoder, by document id and in reading order.
+
+    Memory holds one batch; read all of it, or close it, before the session is used again.
+    """
     for batch in in_batches(sorted(set(document_ids)), 100):
         statement = (
             _with_vectors(fingerprint)
             .where(ChunkRow.document_id.in_(batch), ChunkRow.chunker == chunker)
             .order_by(ChunkRow.document_id, ChunkRow.ordinal)
         )
-        yield from (_chunk_vector(row) for row in session.execute(statement))
+        rows = session.execute(statement.execution_options(yield_per=ROWS_A_FETCH))
+        yield from (_chunk_vector(row) for row in rows)
 
 
 def iterate(

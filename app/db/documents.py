@@ -2,8 +2,8 @@
 
 Read: `get` · `get_by_source` · `list_page` · `counts` · `ids_of_collection` · `get_revision` · `newest_text`
 · `without_chunks` · `content_hashes` · `unreferenced`. Accept: `upsert_pending` · `reopen` · `wait_again` ·
-`patch` · `delete`. A revision's end without success: `set_error`; the steps of its ingestion are in
-`app.db.batches`. The caller commits.
+`patch` · `delete` · `delete_all`. A revision's end without success: `set_error`; the steps of its ingestion
+are in `app.db.batches`. The caller commits.
 
 A document's `meta` is what filters see: the loader's metadata of the served revision, and over it the user's
 own. `attributes` mirrors it in the same transaction. `title` likewise is the user's, else the loader's.
@@ -14,17 +14,19 @@ document.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
-from sqlalchemy import ColumnElement, exists, func, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, Table, exists, func, select, tuple_, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.util import identity_key
 
-from app.db import chunks, collections, revisions
+from app.db import collections, revisions
 from app.db.attributes import set_attributes
 from app.db.dialects import in_batches, insert
 from app.db.errors import DocumentNotFound
@@ -32,11 +34,13 @@ from app.db.metadata import flatten
 from app.db.paging import Page, read_cursor, write_cursor
 from app.db.revisions import content_hashes as content_hashes
 from app.db.revisions import unreferenced as unreferenced
-from app.db.tables import AttributeRow, ChunkRow, CollectionRow, DocumentRow, RevisionRow
+from app.db.tables import Base, ChunkRow, CollectionRow, DocumentRow, RevisionRow
 from app.db.texts import checked_text, storable
 from app.db.types import utc_now
 from indexing.types import Block, Heading, LoadedText, stable_id
 from indexing.types import Page as TextPage
+
+_DOCUMENTS = cast(Table, DocumentRow.__table__)
 
 DocumentStatus = Literal["pending", "processing", "ready", "failed"]
 
@@ -75,12 +79,26 @@ class KeptText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deleted:
-    """What a deletion took away, the number of its change, and the files that no document needs any more."""
+    """What a deletion took away.
 
-    n_chunks: int
-    n_revisions: int
+    `rows` counts by table; `content_hashes` are the files that no document needs any more, of all that the
+    documents had; `text_hashes` are those of their chunks.
+    """
+
+    document_ids: tuple[int, ...]
+    rows: Mapping[str, int]
     change_number: int
     content_hashes: tuple[str, ...]
+    all_content_hashes: tuple[str, ...]
+    text_hashes: frozenset[str]
+
+    @property
+    def n_chunks(self) -> int:
+        return self.rows["chunks"]
+
+    @property
+    def n_revisions(self) -> int:
+        return self.rows["revisions"]
 
 
 def id_of(collection_name: str, source: str) -> int:
@@ -289,24 +307,86 @@ def delete(session: Session, document_id: int, *, now: datetime | None = None) -
     Raises DocumentNotFound.
     """
     owner = get(session, document_id).collection_id
-    change = collections.next_change(session, owner, document_id, "delete", now=now)
-    row = _locked(session, document_id)
-    session.expunge(row)
-    n_chunks = chunks.delete(session, document_id)
-    hashes = session.scalars(
-        delete_from(RevisionRow)
-        .where(RevisionRow.document_id == document_id)
-        .returning(RevisionRow.content_hash)
-        .execution_options(synchronize_session=False)
-    ).all()
-    session.execute(delete_from(AttributeRow).where(AttributeRow.document_id == document_id))
-    session.execute(delete_from(DocumentRow).where(DocumentRow.id == document_id))
+    return delete_all(session, owner, [document_id], now=now)
+
+
+def delete_all(
+    session: Session, collection_id: int, document_ids: Iterable[int], *, now: datetime | None = None
+) -> Deleted:
+    """The same for those of the documents that are in the collection, with one change each."""
+    wanted = select(DocumentRow.id).where(DocumentRow.collection_id == collection_id).order_by(DocumentRow.id)
+    batches = list(in_batches(sorted(set(document_ids))))
+    present = [key for batch in batches for key in session.scalars(wanted.where(DocumentRow.id.in_(batch)))]
+    change = collections.log_changes(session, collection_id, present, "delete", now=now)
+    rows: Counter[str] = Counter()
+    contents: set[str] = set()
+    texts: set[str] = set()
+    for batch in in_batches(present):
+        # The documents first, as whoever publishes locks them.
+        session.execute(wanted.where(DocumentRow.id.in_(batch)).with_for_update()).all()
+        contents.update(
+            session.scalars(select(RevisionRow.content_hash).where(RevisionRow.document_id.in_(batch)))
+        )
+        texts.update(session.scalars(select(ChunkRow.text_hash).where(ChunkRow.document_id.in_(batch))))
+        for table, column in _owned():
+            rows[table.name] += _n_deleted(session, table, column.in_(batch))
+        rows["documents"] += _n_deleted(session, _DOCUMENTS, _DOCUMENTS.c.id.in_(batch))
+    for key in present:
+        row = session.identity_map.get(identity_key(DocumentRow, key))
+        if row is not None:
+            session.expunge(row)
     return Deleted(
-        n_chunks=n_chunks,
-        n_revisions=len(hashes),
+        document_ids=tuple(present),
+        rows=rows,
         change_number=change,
-        content_hashes=unreferenced(session, hashes),
+        content_hashes=unreferenced(session, contents),
+        all_content_hashes=tuple(sorted(contents)),
+        text_hashes=frozenset(texts),
     )
+
+
+def _owned() -> list[tuple[Table, Column[Any]]]:
+    """Every table whose rows belong to a document, with the column that says to which."""
+    return [
+        (key.parent.table, key.parent)
+        for table in Base.metadata.sorted_tables
+        for key in table.foreign_keys
+        if key.column is _DOCUMENTS.c.id
+    ]
+
+
+def _n_deleted(session: Session, table: Table, condition: ColumnElement[bool]) -> int:
+    return session.connection().execute(delete_from(table).where(condition)).rowcount
+
+
+def rows_of_collection(session: Session, collection_id: int) -> dict[str, int]:
+    """How many rows of each table belong to the documents of a collection."""
+    members = select(DocumentRow.id).where(DocumentRow.collection_id == collection_id)
+    found = {
+        table.name: session.scalars(select(func.count()).select_from(table).where(column.in_(members))).one()
+        for table, column in _owned()
+    }
+    return {**found, "documents": sum(counts(session, collection_id=collection_id).values())}
+
+
+def n_with_contents(session: Session, hashes: Iterable[str]) -> int:
+    """How many documents have a revision that needs one of these files."""
+    owners: set[int] = set()
+    for batch in in_batches(sorted(set(hashes))):
+        owners.update(
+            session.scalars(
+                select(RevisionRow.document_id).where(
+                    RevisionRow.content_hash.in_(batch), RevisionRow.status != "superseded"
+                )
+            )
+        )
+    return len(owners)
+
+
+def sources_of(session: Session, collection_id: int) -> Iterator[tuple[int, str]]:
+    """(id, source) of every document of a collection."""
+    statement = select(DocumentRow.id, DocumentRow.source).where(DocumentRow.collection_id == collection_id)
+    yield from session.execute(statement.execution_options(yield_per=1000))
 
 
 def set_error(
@@ -326,20 +406,21 @@ def set_error(
         _update(session, document_id, status="failed", updated_at=now or utc_now(), **error)
 
 
-def newest_text(session: Session, document_id: int) -> KeptText | None:
+def newest_text(session: Session, document_id: int, *, lock: bool = True) -> KeptText | None:
     """The text that chunks are to be cut from: of the last revision that was loaded.
 
-    The document stays locked until the commit, so that no chunk comes after its revision has gone.
+    The document stays locked until the commit, so that no chunk comes after its revision has gone. Without
+    the lock, see `newest_text_key`.
     """
-    document = session.get(DocumentRow, document_id, populate_existing=True, with_for_update=True)
+    document = session.get(DocumentRow, document_id, populate_existing=True, with_for_update=lock or None)
     revision = revisions.newest_with_text(session, document_id)
     if document is None or revision is None or revision.text is None:
         return None
     return KeptText(
         revision=revision.number,
-        title=revisions.own_title(document, _served(session, document)) or revision.title,
+        title=_cut_under(session, document, revision),
         loaded=LoadedText(
-            text=revision.text,
+            text=revisions.whole_text(session, revision),
             title=revision.title,
             metadata=revision.meta,
             pages=tuple(TextPage(**page) for page in revision.pages),
@@ -347,6 +428,15 @@ def newest_text(session: Session, document_id: int) -> KeptText | None:
             blocks=tuple(Block(**block) for block in revision.blocks),
         ),
     )
+
+
+def newest_text_key(session: Session, document_id: int) -> tuple[int, str | None] | None:
+    """Revision and title of what `newest_text` gives; the document stays locked until the commit."""
+    document = session.get(DocumentRow, document_id, populate_existing=True, with_for_update=True)
+    revision = revisions.newest_with_text(session, document_id)
+    if document is None or revision is None:
+        return None
+    return revision.number, _cut_under(session, document, revision)
 
 
 def without_chunks(session: Session, document_ids: Iterable[int], chunker: str) -> list[int]:
@@ -424,6 +514,11 @@ def _is_newest(session: Session, document_id: int, number: int) -> bool:
 
 def _served(session: Session, document: DocumentRow) -> RevisionRow | None:
     return get_revision(session, document.id, document.revision) if document.revision else None
+
+
+def _cut_under(session: Session, document: DocumentRow, revision: RevisionRow) -> str | None:
+    """The title that a revision's chunks begin with."""
+    return revisions.own_title(document, _served(session, document)) or revision.title
 
 
 def _update(session: Session, document_id: int, **values: Any) -> None:

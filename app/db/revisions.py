@@ -1,23 +1,25 @@
 """The contents that a document has had: rows of `revisions`, by document and number.
 
 `get` · `newest` · `newest_with_text` · `accept` · `change` · `supersede` · `unreferenced` · `content_hashes`
-· `forget_superseded`. What a document has of its user, not of the revision served: `own_title` ·
-`own_metadata`. What becomes of a revision is in `app.db.documents` and `app.db.batches`. The caller commits.
+· `forget_superseded`. Texts: `text_parts` · `whole_text` · `set_text_parts` · `remove_text_parts`. What a
+document has of its user, not of the revision served: `own_title` · `own_metadata`. What becomes of a revision
+is in `app.db.documents` and `app.db.batches`. The caller commits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, select, tuple_, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.orm import Session
 
 from app.db.dialects import in_batches, insert
 from app.db.errors import RevisionNotFound
-from app.db.tables import DocumentRow, RevisionRow
+from app.db.tables import DocumentRow, RevisionRow, TextPartRow
+from indexing.long_text import LongText, text_of_parts
 
 RevisionStatus = Literal["pending", "ready", "failed", "superseded"]
 
@@ -38,6 +40,51 @@ def newest(session: Session, document_id: int) -> RevisionRow | None:
 def newest_with_text(session: Session, document_id: int) -> RevisionRow | None:
     """The last revision that was loaded, whether it is served yet or not."""
     return session.scalars(_newest(document_id, RevisionRow.text.is_not(None))).one_or_none()
+
+
+def text_parts(session: Session, document_id: int, number: int) -> Iterator[str]:
+    """A revision's text, part by part, each with a statement of its own; none where there is no text."""
+    first = session.scalars(
+        select(RevisionRow.text).where(RevisionRow.document_id == document_id, RevisionRow.number == number)
+    ).one_or_none()
+    position = 0
+    part = first
+    while part is not None:
+        yield part
+        position += 1
+        part = session.scalars(
+            select(TextPartRow.text).where(
+                TextPartRow.document_id == document_id,
+                TextPartRow.number == number,
+                TextPartRow.position == position,
+            )
+        ).one_or_none()
+
+
+def whole_text(session: Session, row: RevisionRow) -> str | LongText:
+    """The text of a revision that has one."""
+    return text_of_parts(text_parts(session, row.document_id, row.number))
+
+
+def set_text_parts(session: Session, document_id: int, number: int, parts: Iterable[str]) -> None:
+    """Replace what is kept of a text behind its first part."""
+    remove_text_parts(session, [(document_id, number)])
+    for position, part in enumerate(parts, start=1):
+        session.execute(
+            insert(session, TextPartRow).values(
+                document_id=document_id, number=number, position=position, text=part
+            )
+        )
+
+
+def remove_text_parts(session: Session, keys: Iterable[tuple[int, int]]) -> None:
+    """Remove the further parts of texts, given by document and number."""
+    for batch in in_batches(keys):
+        session.execute(
+            delete_from(TextPartRow)
+            .where(tuple_(TextPartRow.document_id, TextPartRow.number).in_(batch))
+            .execution_options(synchronize_session=False)
+        )
 
 
 def accept(
@@ -97,19 +144,19 @@ def supersede(session: Session, document_ids: Iterable[int]) -> tuple[str, ...]:
     hashes: set[str] = set()
     served = select(DocumentRow.revision).where(DocumentRow.id == RevisionRow.document_id).scalar_subquery()
     for batch in in_batches(document_ids):
-        hashes.update(
-            session.scalars(
-                update(RevisionRow)
-                .where(
-                    RevisionRow.document_id.in_(batch),
-                    RevisionRow.number < served,
-                    RevisionRow.status != "superseded",
-                )
-                .values(status="superseded", text=None, pages=[], headings=[], blocks=[])
-                .returning(RevisionRow.content_hash)
-                .execution_options(synchronize_session=False)
+        ended = session.execute(
+            update(RevisionRow)
+            .where(
+                RevisionRow.document_id.in_(batch),
+                RevisionRow.number < served,
+                RevisionRow.status != "superseded",
             )
-        )
+            .values(status="superseded", text=None, pages=[], headings=[], blocks=[])
+            .returning(RevisionRow.document_id, RevisionRow.number, RevisionRow.content_hash)
+            .execution_options(synchronize_session=False)
+        ).all()
+        hashes.update(row.content_hash for row in ended)
+        remove_text_parts(session, [(row.document_id, row.number) for row in ended])
     return unreferenced(session, hashes)
 
 

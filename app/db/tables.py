@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     Float,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -85,7 +86,10 @@ class DocumentRow(Base):
 
 
 class RevisionRow(Base):
-    """One accepted content of a document; its text goes once a later revision is served."""
+    """One accepted content of a document; its text goes once a later revision is served.
+
+    `text` is the beginning of a long text, whose other parts are in `text_parts`.
+    """
 
     __tablename__ = "revisions"
 
@@ -106,6 +110,22 @@ class RevisionRow(Base):
     status: Mapped[str] = mapped_column(String(16))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     ready_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class TextPartRow(Base):
+    """A part of a revision's text behind the first, so that no one has to hold a long text whole."""
+
+    __tablename__ = "text_parts"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["document_id", "number"], ["revisions.document_id", "revisions.number"], ondelete="CASCADE"
+        ),
+    )
+
+    document_id: Mapped[int] = mapped_column(Identifier, primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    text: Mapped[str] = mapped_column(Text)
 
 
 class AttributeRow(Base):
@@ -307,7 +327,7 @@ class DeletionRow(Base):
     # No foreign keys: a receipt outlives what it is about.
     collection_id: Mapped[int] = mapped_column(Identifier)
     collection: Mapped[str] = mapped_column(Text)
-    document_ids: Mapped[list[int]] = mapped_column(JSON, default=list)
+    document_ids: Mapped[list[str]] = mapped_column(JSON, default=list)
     change_number: Mapped[int] = mapped_column(Identifier)
     receipt: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     deleted_at: Mapped[datetime] = mapped_column(UtcDateTime)

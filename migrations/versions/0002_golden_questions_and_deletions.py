@@ -76,9 +76,24 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_idempotency_keys_document_id"), "idempotency_keys", ["document_id"], unique=False
     )
+    op.create_table(
+        "text_parts",
+        sa.Column("document_id", IDENTIFIER, autoincrement=False, nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["document_id", "number"],
+            ["revisions.document_id", "revisions.number"],
+            name=op.f("fk_text_parts_document_id_revisions"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("document_id", "number", "position", name=op.f("pk_text_parts")),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("text_parts")
     op.drop_index(op.f("ix_idempotency_keys_document_id"), table_name="idempotency_keys")
     op.drop_column("idempotency_keys", "document_id")
     op.drop_column("idempotency_keys", "lease_expires_at")
