@@ -2,7 +2,7 @@
 
 FootnoteError                       `code` is stable, the message is for a person
 ├── NotFound                        document_not_found · job_not_found · text_not_ready · file_not_found
-├── Conflict                        no_previous_version
+├── Conflict                        no_previous_version · too_many_deletions · folder_changed
 │     └── KeyInUse                  idempotency_key_in_use; `retry_after_seconds`
 ├── Gone                            document_deleted
 ├── InvalidRequest                  invalid_request · invalid_filter · llm_not_configured
