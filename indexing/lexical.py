@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from indexing.analysis import build_analyzer
 from indexing.bm25 import coded_lengths, idf, term_weight
+from indexing.errors import IndexDamaged
 from indexing.found import Found, best
 from indexing.segment_set import SegmentSet, Selection
 from indexing.segments import Segment
@@ -72,7 +73,7 @@ class LexicalIndex:
     def search(self, text: str, limit: int, selection: Selection | None = None) -> Found:
         """The `limit` best chunks that share a term with the text, best first, ties by chunk id.
 
-        Fewer only if fewer share one.
+        Fewer only if fewer share one. Raises IndexDamaged for postings that point to no row.
         """
         terms = self._terms(text)
         found = best([], limit)
@@ -104,20 +105,19 @@ class LexicalIndex:
         return {term: float(value) for term, value in values.items() if value}
 
     def _terms(self, text: str) -> _Terms:
-        counted = sorted(
-            (term_key(term), term, n) for term, n in Counter(self._analyzer.analyze(text)).items()
-        )
-        keys = np.array([key for key, _, _ in counted], dtype=np.uint64)
+        repeats = Counter(self._analyzer.analyze(text))
+        counted = sorted((term_key(term), term) for term in repeats)
+        keys = np.array([key for key, _ in counted], dtype=np.uint64)
         spans = {segment: list(_spans(segment, keys)) for segment in self._segments.segments}
         frequencies = [0] * len(counted)
         for segment, found in spans.items():
             for span in found:
                 frequencies[span.number] += self._frequency(segment, span)
         return _Terms(
-            texts=tuple(term for _, term, _ in counted),
+            texts=tuple(term for _, term in counted),
             weights=tuple(
-                idf(self._segments.n_live, frequency) * repeats
-                for (_, _, repeats), frequency in zip(counted, frequencies, strict=True)
+                idf(self._segments.n_live, frequency) * repeats[term]
+                for (_, term), frequency in zip(counted, frequencies, strict=True)
             ),
             spans=spans,
         )
@@ -135,13 +135,11 @@ class LexicalIndex:
     def _best_of(
         self, segment: Segment, mask: Mask | None, size: int, terms: _Terms, limit: int, least: float
     ) -> tuple[Rows, Floats]:
-        """The `limit` best of the rows that the mask allows, if there are as many with the least score."""
+        """The `limit` best of the rows that the mask allows, or those of them with the least score."""
         spans = terms.spans[segment]
         n_postings = sum(span.stop - span.start for span in spans)
-        if (
-            mask is not None
-            and size * len(spans) * _LOOKUP_COST < n_postings + len(segment) / _ROWS_A_POSTING
-        ):
+        scan_cost = n_postings + len(segment) / _ROWS_A_POSTING
+        if mask is not None and size * len(spans) * _LOOKUP_COST < scan_cost:
             allowed = np.flatnonzero(mask)
             rows, scores = _highest(self._scores_of(segment, allowed, terms), limit, least)
             return allowed[rows], scores
@@ -166,7 +164,7 @@ class LexicalIndex:
                 part = slice(start, min(start + _SLICE, span.stop))
                 values = self._impacts.take(postings.impacts[part])
                 values *= terms.weights[span.number]
-                np.add.at(scores, postings.rows[part].astype(np.intp), values)
+                _add(scores, postings.rows[part], values)
         yield scores
         self._buffers.append(buffer)
 
@@ -188,6 +186,13 @@ class LexicalIndex:
             values *= terms.weights[span.number]
             values[present[places] != wanted] = 0
             yield span.number, values
+
+
+def _add(scores: Doubles, rows: NDArray[np.uint32], values: Doubles) -> None:
+    try:
+        np.add.at(scores, rows.astype(np.intp), values)
+    except IndexError as exc:
+        raise IndexDamaged(f"The postings of a term are damaged: {exc}") from exc
 
 
 def _spans(segment: Segment, keys: NDArray[np.uint64]) -> Iterator[_Span]:

@@ -44,11 +44,11 @@ class Postings:
         keys = np.empty(len(table.ordinals), dtype=np.uint64)
         for first in range(0, len(table), _BLOCK):
             ends = table.starts[first : first + _BLOCK + 1]
-            rows = np.arange(first, first + len(ends) - 1, dtype=np.uint64)
+            numbers = np.arange(first, first + len(ends) - 1, dtype=np.uint64)
             part = slice(ends[0], ends[-1])
             keys[part] = table.ordinals[part]
             keys[part] <<= 24
-            keys[part] |= np.repeat(rows, np.diff(ends))
+            keys[part] |= np.repeat(numbers, np.diff(ends))
             keys[part] <<= 8
             keys[part] |= table.counts[part]
         keys.sort()
