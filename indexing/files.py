@@ -9,16 +9,11 @@ from collections import Counter
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
 from zlib import crc32
-
-import numpy as np
-from numpy.typing import NDArray
 
 from indexing.errors import IndexDamaged
 
 EDGE_BYTES = 65_536
-_NPY_HEADER_BYTES = 128
 _passed: Counter[str] = Counter()
 
 
@@ -113,14 +108,6 @@ def link_file(source: Path, target: Path) -> None:
     except OSError:
         shutil.copyfile(source, target)
         sync(target)
-
-
-def load_array(path: Path) -> NDArray[Any]:
-    """An array saved with `numpy.save`, mapped from the file and read-only."""
-    # numpy cannot map an array without elements, which is a header and nothing else
-    if path.stat().st_size <= _NPY_HEADER_BYTES:
-        return np.asarray(np.load(path, allow_pickle=False))
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def checkpoint(name: str) -> None:

@@ -116,29 +116,28 @@ def _turned_round(terms: TermTable, postings: Postings) -> bool:
     """Whether both have the same entries: by a sum of their hashes, which does not need them sorted."""
     if len(postings.starts) != len(terms.vocabulary) + 1 or len(postings.rows) != len(terms.ordinals):
         return False
-    if not np.array_equal(postings.lengths, length_code(terms.lengths)):
-        return False
-    forward = backward = 0
+    codes = length_code(terms.lengths)
+    difference = 0
     for start in range(0, len(terms.ordinals), _ENTRIES_A_SLICE):
         part = slice(start, start + _ENTRIES_A_SLICE)
         places = np.arange(start, start + len(terms.ordinals[part]))
         rows = np.searchsorted(terms.starts, places, side="right") - 1
-        forward += _hash_sum(terms.ordinals[part], rows, terms.counts[part])
+        impacts = (terms.counts[part].astype(np.uint16) << 8) | codes[rows]
+        difference += _hash_sum(terms.ordinals[part], rows, impacts)
         ordinals = np.searchsorted(postings.starts, places, side="right") - 1
-        backward += _hash_sum(ordinals, postings.rows[part], postings.counts[part])
-        inner = ordinals[1:] == ordinals[:-1]
-        if not (np.diff(postings.rows[part].astype(np.int64)) > 0)[inner].all():
+        difference -= _hash_sum(ordinals, postings.rows[part], postings.impacts[part])
+        within = ordinals[1:] == ordinals[:-1]
+        if not (postings.rows[part][1:] > postings.rows[part][:-1])[within].all():
             return False
-    return forward % 2**64 == backward % 2**64
+    return difference % 2**64 == 0
 
 
-def _hash_sum(ordinals: Numbers, rows: Numbers, counts: Numbers) -> int:
-    keys = (ordinals.astype(np.uint64) << 32) | (rows.astype(np.uint64) << 8) | counts.astype(np.uint64)
-    # The finalizer of splitmix64.
+def _hash_sum(ordinals: Numbers, rows: Numbers, impacts: Numbers) -> int:
+    """The sum of a hash of every entry, modulo 2**64; the hash is the finalizer of splitmix64."""
+    keys = (ordinals.astype(np.uint64) << 40) | (rows.astype(np.uint64) << 16) | impacts.astype(np.uint64)
     keys = (keys ^ (keys >> 30)) * np.uint64(0xBF58476D1CE4E5B9)
     keys = (keys ^ (keys >> 27)) * np.uint64(0x94D049BB133111EB)
-    keys ^= keys >> 31
-    return int(keys.sum())  # wraps round, on both sides alike
+    return int((keys ^ (keys >> 31)).sum())
 
 
 def _rise(numbers: Numbers) -> bool:

@@ -115,7 +115,7 @@ def some_documents(chunks: SmallChunks, share: float) -> Ids:
 
 def test_large_segments_have_codes(large: Snapshot, many: SmallChunks) -> None:
     assert [segment.kind for segment in large.manifest.segments] == ["rabitq", "flat"]
-    assert large.manifest.tombstones is not None
+    assert large.manifest.segments[0].n_dead
     assert large.manifest.n_chunks == len(many)
 
 
