@@ -18,6 +18,7 @@ from indexing.analysis import build_analyzer
 from indexing.bm25 import coded_lengths, idf, term_weight
 from indexing.errors import IndexDamaged
 from indexing.found import Found, best
+from indexing.postings import Postings
 from indexing.segment_set import SegmentSet, Selection
 from indexing.segments import Segment
 from indexing.terms import term_key
@@ -129,7 +130,8 @@ class LexicalIndex:
         place = (segment.name, span.start)
         if place not in self._live_frequencies:
             rows = segment.postings.rows[span.start : span.stop]
-            self._live_frequencies[place] = int(np.count_nonzero(segment.live[rows]))
+            with _pointing_to_rows():
+                self._live_frequencies[place] = int(np.count_nonzero(segment.live[rows]))
         return self._live_frequencies[place]
 
     def _best_of(
@@ -158,15 +160,18 @@ class LexicalIndex:
             buffer = np.empty(self._largest)
         scores = buffer[: len(segment)]
         scores.fill(0)
-        postings = segment.postings
-        for span in terms.spans[segment]:
+        with _pointing_to_rows():
+            self._add_up(segment.postings, terms, terms.spans[segment], scores)
+        yield scores
+        self._buffers.append(buffer)
+
+    def _add_up(self, postings: Postings, terms: _Terms, spans: list[_Span], scores: Doubles) -> None:
+        for span in spans:
             for start in range(span.start, span.stop, _SLICE):
                 part = slice(start, min(start + _SLICE, span.stop))
                 values = self._impacts.take(postings.impacts[part])
                 values *= terms.weights[span.number]
-                _add(scores, postings.rows[part], values)
-        yield scores
-        self._buffers.append(buffer)
+                np.add.at(scores, postings.rows[part].astype(np.intp), values)
 
     def _scores_of(self, segment: Segment, rows: Rows, terms: _Terms) -> Doubles:
         """The scores of these rows: the same sums as over all rows."""
@@ -188,9 +193,10 @@ class LexicalIndex:
             yield span.number, values
 
 
-def _add(scores: Doubles, rows: NDArray[np.uint32], values: Doubles) -> None:
+@contextmanager
+def _pointing_to_rows() -> Iterator[None]:
     try:
-        np.add.at(scores, rows.astype(np.intp), values)
+        yield
     except IndexError as exc:
         raise IndexDamaged(f"The postings of a term are damaged: {exc}") from exc
 

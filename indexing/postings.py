@@ -70,9 +70,3 @@ class Postings:
     @classmethod
     def load(cls, directory: Path) -> Postings:
         return cls(**read_columns(directory / _FILE))
-
-    def same_as(self, other: Postings) -> bool:
-        """Whether both hold the same entries."""
-        return all(
-            np.array_equal(getattr(self, item.name), getattr(other, item.name)) for item in fields(self)
-        )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from math import log
 from pathlib import Path
 
@@ -11,11 +14,14 @@ import pytest
 import tantivy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rank_bm25 import BM25Okapi
 
 from indexing.analysis import build_analyzer
-from indexing.bm25 import coded_lengths, length_code
+from indexing.bm25 import K1, B, coded_lengths, idf, length_code
+from indexing.errors import IndexDamaged
 from indexing.snapshot import Snapshot
 from indexing.types import Ids
+from indexing.version import VersionWriter
 from tests import oracles
 from tests.small_index import DIM, WORDS, SmallChunks, build_index, made_up_chunks, unit_vectors
 
@@ -126,6 +132,21 @@ def test_scores_are_those_of_tantivy_where_nothing_was_deleted(
     )
 
 
+def test_scores_are_those_of_rank_bm25_with_the_same_numbers(snapshot: Snapshot, chunks: SmallChunks) -> None:
+    analyzer = build_analyzer()
+    short = [row for row, text in enumerate(chunks.texts) if len(text.split()) < 40]  # lengths kept exactly
+    tokens = [analyzer.analyze(text) for text in chunks.texts]
+    other = BM25Okapi(tokens, k1=K1, b=B)
+    frequencies = Counter(term for words in tokens for term in set(words))
+    other.idf = {term: idf(len(tokens), frequency) for term, frequency in frequencies.items()}
+    for text in QUERIES:
+        np.testing.assert_allclose(
+            snapshot.lexical.score(text, chunks.chunk_ids[short]),
+            other.get_scores(analyzer.analyze(text))[short],
+            rtol=1e-6,
+        )
+
+
 @pytest.mark.parametrize("text", ["", "the of and", "zebra", "?!", "\x00", "x" * 500])
 def test_a_query_without_a_known_term_finds_nothing(
     snapshot: Snapshot, chunks: SmallChunks, text: str
@@ -140,8 +161,8 @@ def test_a_chunk_that_is_not_there_has_no_score(snapshot: Snapshot) -> None:
 
 
 def test_a_long_query_is_served(snapshot: Snapshot, chunks: SmallChunks) -> None:
-    text = " ".join(f"{word} nonsense{number}" for number, word in enumerate(WORDS * 100))
-    expected = oracles.ranked(chunks, oracles.bm25(chunks, " ".join(WORDS * 100)))[:5]
+    text = " ".join(f"{word} nonsense{number}" for number, word in enumerate(WORDS * 30))
+    expected = oracles.ranked(chunks, oracles.bm25(chunks, " ".join(WORDS * 30)))[:5]
     assert snapshot.lexical.search(text, 5).chunk_ids.tolist() == expected
 
 
@@ -166,6 +187,114 @@ def test_a_filter_is_kept_exactly(
     found = snapshot.lexical.search(text, limit, snapshot.select(documents))
 
     assert found.chunk_ids.tolist() == expected
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    sizes=st.lists(st.integers(1, 120), min_size=1, max_size=6),
+    n_removed=st.integers(0, 40),
+    share=st.floats(0, 1),
+    text=st.sampled_from(QUERIES),
+    seed=st.integers(0, 1000),
+)
+def test_any_history_gives_what_scoring_every_chunk_gives(
+    sizes: list[int], n_removed: int, share: float, text: str, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    everything = made_up_chunks(sum(sizes), seed=seed, max_words=8)
+    bounds = np.cumsum([0, *sizes])
+    documents = np.unique(everything.document_ids)
+    removed = np.sort(rng.choice(documents, min(n_removed, len(documents) - 1), replace=False))
+    left = everything.rows(~np.isin(everything.document_ids, removed))
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder) / "v"
+        build_index(directory, *(everything.rows(slice(a, b)) for a, b in pairwise(bounds)))
+        with VersionWriter(directory) as writer, writer.commit(change=100) as commit:
+            commit.replace_documents(removed)
+        lexical = (snapshot := Snapshot.open(directory)).lexical
+        scores = lexical.score(text, left.chunk_ids)
+        np.testing.assert_allclose(scores, oracles.bm25(left, text), rtol=1e-6)
+
+        allowed = np.sort(rng.choice(documents, int(share * len(documents)), replace=False))
+        for selection, wanted in (
+            (None, documents),
+            (snapshot.select(allowed), allowed),
+        ):
+            matching = left.rows((scores > 0) & np.isin(left.document_ids, wanted))
+            expected = oracles.ranked(matching, lexical.score(text, matching.chunk_ids))
+            for limit in (1, 2, 3, 10, len(everything), 10**6):
+                found = lexical.search(text, limit, selection)
+                assert found.chunk_ids.tolist() == expected[:limit]
+                assert found.scores.tolist() == lexical.score(text, found.chunk_ids).tolist()
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Snapshot, SmallChunks]:
+    """So many rows, with so few different texts, that limits are far below the number of equal scores."""
+    chunks = made_up_chunks(20_000, seed=21, max_words=5, per_document=1)
+    directory = tmp_path_factory.mktemp("many") / "v"
+    return build_index(directory, chunks.rows(slice(0, 13_000)), chunks.rows(slice(13_000, None))), chunks
+
+
+@pytest.mark.parametrize("n_allowed", [0, 1, 30, 1000, 10_000, 19_999, 20_000])
+@pytest.mark.parametrize("text", QUERIES)
+def test_ties_and_limits_among_many(many: tuple[Snapshot, SmallChunks], text: str, n_allowed: int) -> None:
+    snapshot, chunks = many
+    allowed = np.sort(np.random.default_rng(n_allowed).choice(chunks.document_ids, n_allowed, replace=False))
+    scores = snapshot.lexical.score(text, chunks.chunk_ids)
+    matching = (scores > 0) & np.isin(chunks.document_ids, allowed)
+    order = np.lexsort((chunks.chunk_ids[matching], -scores[matching]))
+    for limit in (1, 100, 203, 204, 5000, 20_000):
+        found = snapshot.lexical.search(text, limit, snapshot.select(allowed))
+        np.testing.assert_array_equal(found.chunk_ids, chunks.chunk_ids[matching][order[:limit]])
+        np.testing.assert_array_equal(found.scores, scores[matching][order[:limit]])
+
+
+def test_a_count_beyond_255_counts_as_255(tmp_path: Path) -> None:
+    long = "salt " * 255 + "copper " * 745
+    longer = "salt " * 300 + "copper " * 700
+    snapshot = build_index(tmp_path / "v", chunks_of(long, longer, "stone", "river", "salt"))
+    first, second = snapshot.lexical.score("salt", np.array([1, 2]))
+    assert first == second > 0
+
+
+def test_deleted_chunks_do_not_count(tmp_path: Path) -> None:
+    chunks = made_up_chunks(3000, seed=8)
+    directory = tmp_path / "v"
+    build_index(directory, chunks)
+    gone = np.unique(chunks.document_ids)[:30]
+    with VersionWriter(directory) as writer, writer.commit(change=2) as commit:
+        commit.replace_documents(gone)
+    left = chunks.rows(~np.isin(chunks.document_ids, gone))
+    snapshot, fresh = Snapshot.open(directory), build_index(tmp_path / "fresh", left)
+    for text in QUERIES:
+        found, expected = (index.lexical.search(text, 3000) for index in (snapshot, fresh))
+        assert found.chunk_ids.tolist() == expected.chunk_ids.tolist()
+        assert found.scores.tolist() == expected.scores.tolist()
+
+
+def test_postings_that_point_to_no_row_are_damage(tmp_path: Path) -> None:
+    directory = tmp_path / "v"
+    rows = (
+        build_index(directory, chunks_of("salt", "salt copper")).segments.segments[0].postings.rows.tobytes()
+    )
+    (path,) = directory.glob("segment-*/postings.col")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(rows, b"\xff" * len(rows)))
+    with pytest.raises(IndexDamaged, match="postings"):
+        Snapshot.open(directory).lexical.search("salt", 5)
+
+
+def test_damage_is_found_where_chunks_are_deleted_too(tmp_path: Path) -> None:
+    directory = tmp_path / "v"
+    chunks = made_up_chunks(3000, seed=8)
+    rows = build_index(directory, chunks).segments.segments[0].postings.rows.tobytes()
+    with VersionWriter(directory) as writer, writer.commit(change=2) as commit:
+        commit.replace_documents(chunks.document_ids[:1])
+    (path,) = directory.glob("segment-*/postings.col")
+    path.write_bytes(path.read_bytes().replace(rows, b"\xff" * len(rows)))
+    with pytest.raises(IndexDamaged, match="postings"):
+        Snapshot.open(directory).lexical.search("salt", 5)
 
 
 def test_threads_get_the_same(snapshot: Snapshot) -> None:
