@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from app.db import arrivals, collections, documents, jobs
+from app.db import arrivals, collections, deletions, documents, idempotency, jobs, vectors
 from app.db.arrivals import NewDocument
-from app.db.errors import InvalidText, MetadataError
+from app.db.errors import DocumentNotFound, InvalidText, MetadataError
 from app.db.metadata import flatten
 from app.db.tables import DocumentRow, JobRow
 from app.db.texts import checked_text
+from app.ids import format_id
 from app.store import StoredFile
 
 if TYPE_CHECKING:
@@ -54,6 +55,28 @@ class Taken:
 
     document_id: int
     waits: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesGone:
+    """Original files removed, and those kept because the same bytes belong to `n_keepers` other documents."""
+
+    n_removed: int
+    n_kept: int
+    n_keepers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenOut:
+    """What a deletion has done to the database and the store; `rows` counts by table."""
+
+    deletion_id: str
+    collection_id: int
+    document_ids: tuple[int, ...]
+    change_number: int
+    rows: Mapping[str, int]
+    files: FilesGone
+    n_in_work: int
 
 
 def submit(services: Services, submission: Submission, stream: BinaryIO) -> Accepted:
@@ -232,24 +255,69 @@ def patch(
             enqueue(services, session, document, documents.reopen(session, document_id))
 
 
-def delete(services: Services, document_id: int) -> documents.Deleted:
-    """Takes a document out: no search shows it from now on; the index and the file follow.
+def delete(services: Services, document_id: int) -> TakenOut:
+    """Takes a document out: no search shows it from now on; the index follows.
 
     Raises DocumentNotFound.
     """
+    with services.read() as session:
+        owner = documents.get(session, document_id).collection_id
+    return delete_all(services, owner, [document_id])
+
+
+def delete_all(services: Services, collection_id: int, document_ids: Iterable[int]) -> TakenOut:
+    """The same for those of the documents that are in the collection, with one receipt for all.
+
+    Everything that the database keeps of them goes in one transaction, and so do what kept answers and jobs
+    say of them, and the vectors of texts that no other chunk has. `app.deleting` does the rest at once.
+    Raises DocumentNotFound where none is there.
+    """
     with services.write() as session:
         # In this order, as publishing does it: what locks job before collection deadlocks with it.
-        removed = documents.delete(session, document_id)
-        for job in jobs.live_jobs_of_document(session, document_id):
-            jobs.cancel(session, job.id)
-    remove_files(services, removed.content_hashes)
-    return removed
+        deleted = documents.delete_all(session, collection_id, document_ids)
+        if not deleted.document_ids:
+            raise DocumentNotFound("there is no such document")
+        live = [job for key in deleted.document_ids for job in jobs.live_jobs_of_document(session, key)]
+        in_work = [job.id for job in live if jobs.cancel(session, job.id).status == "doing"]
+        rows = {
+            **deleted.rows,
+            "vectors": vectors.forget_unused(session, deleted.text_hashes),
+            "redacted_jobs": deletions.redact_jobs(session, deleted.document_ids),
+            "redacted_answers": idempotency.redact(session, deleted.document_ids),
+        }
+        receipt = deletions.record(
+            session,
+            "documents",
+            collection_id=collection_id,
+            collection=collections.get(session, collection_id).name,
+            document_ids=[format_id(key) for key in deleted.document_ids],
+            change_number=deleted.change_number,
+            receipt={"rows": rows},
+        )
+    return TakenOut(
+        deletion_id=receipt.id,
+        collection_id=collection_id,
+        document_ids=deleted.document_ids,
+        change_number=deleted.change_number,
+        rows=rows,
+        files=remove_files(services, deleted.content_hashes, deleted.all_content_hashes),
+        n_in_work=len(in_work),
+    )
 
 
-def remove_files(services: Services, content_hashes: Sequence[str]) -> None:
-    """Removes files that no revision names any more (the same bytes may belong to another document)."""
-    if not content_hashes:
-        return
+def remove_files(
+    services: Services, content_hashes: Sequence[str], all_hashes: Sequence[str] | None = None
+) -> FilesGone:
+    """Removes files that no revision names any more (the same bytes may belong to another document).
+
+    With `all_hashes` it also says for how many documents the others of them are kept.
+    """
+    every = content_hashes if all_hashes is None else all_hashes
+    if not every:
+        return FilesGone(n_removed=0, n_kept=0, n_keepers=0)
     with services.store.removing(), services.read() as session:
-        for content_hash in documents.unreferenced(session, content_hashes):
-            services.store.remove(content_hash)
+        gone = documents.unreferenced(session, content_hashes)
+        kept = set(every) - set(gone)
+        n_removed = sum(services.store.remove(content_hash) for content_hash in gone)
+        n_keepers = documents.n_with_contents(session, kept)
+    return FilesGone(n_removed=n_removed, n_kept=len(kept), n_keepers=n_keepers)

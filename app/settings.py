@@ -125,6 +125,11 @@ class SyncSettings(Area):
         10.0, gt=0, description="With --watch, pause between looks where changes are not announced"
     )
 
+    @property
+    def claimed_bytes(self) -> int:
+        """Bytes of files taken together, by what is set and what the ceiling allows for."""
+        return min(self.batch_bytes, self.memory_bytes // 64)
+
 
 class SearchSettings(Area):
     """Retrieval."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-
 from fastapi import APIRouter
 
+from app import deleting
 from app.api.schemas import CollectionIn, CollectionList, CollectionName, CollectionOut, Deleted
-from app.api.views import collection_out
+from app.api.views import collection_out, receipt_out
 from app.db import collections, documents, versions
 from app.db.tables import CollectionRow
 from app.deps import ServicesDep
 from app.ids import format_id
-from app.intake import remove_files
 from app.services import Services
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"])
@@ -43,20 +41,12 @@ def get_collection(services: ServicesDep, name: CollectionName) -> CollectionOut
 @router.delete("/{name}")
 def delete_collection(services: ServicesDep, name: CollectionName) -> Deleted:
     """Deletes a collection with its documents, their files and its indexes. `default` cannot be deleted."""
-    with services.write() as session:
-        row = collections.get_by_name(session, name)
-        n_documents = sum(documents.counts(session, collection_id=row.id).values())
-        hashes = documents.content_hashes(session, collection_id=row.id)
-        version_ids = [version.id for version in versions.list_all(session, collection_id=row.id)]
-        collections.delete(session, row.id)
-    remove_files(services, tuple(hashes))
-    for version_id in version_ids:
-        services.snapshots.forget(version_id)
-        shutil.rmtree(services.settings.indexes_dir / version_id, ignore_errors=True)
+    receipt = deleting.delete_collection(services, name)
     return Deleted(
-        id=format_id(row.id),
+        id=format_id(collections.id_of(name)),
         deleted=True,
-        removed={"documents": n_documents, "index_versions": len(version_ids)},
+        removed={"documents": receipt.rows["documents"], "index_versions": len(receipt.indexes)},
+        receipt=receipt_out(receipt),
     )
 
 

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
-from app import intake
+from app import deleting, intake
 from app.api.schemas import (
     ChunkList,
     CollectionName,
     Deleted,
+    DeletedMany,
+    DeleteIn,
     DocumentIn,
     DocumentList,
     DocumentOut,
     DocumentPatch,
     DocumentStatus,
-    PageOut,
     Submitted,
     TextOut,
 )
-from app.api.views import chunk_out, document_out, job_out
-from app.db import chunks, collections, documents, versions
+from app.api.views import chunk_out, deleted_out, document_out, job_out, receipt_out, text_json
+from app.db import chunks, collections, documents, revisions, versions
+from app.db.errors import CursorError
 from app.db.filters import compile_filter
 from app.deps import ServicesDep
 from app.errors import InvalidRequest, NotFound
@@ -179,41 +183,91 @@ def patch_document(services: ServicesDep, document_id: str, body: DocumentPatch)
 
 
 @router.delete("/{document_id}")
-def delete_document(services: ServicesDep, document_id: str) -> Deleted:
-    """Deletes a document: no search shows it from now on, and the index forgets it with its next commit."""
-    removed = intake.delete(services, parse_id(document_id, "document"))
-    return Deleted(
-        id=document_id,
-        deleted=True,
-        removed={
-            "chunks": removed.n_chunks,
-            "revisions": removed.n_revisions,
-            "files": len(removed.content_hashes),
-        },
+def delete_document(
+    services: ServicesDep,
+    document_id: str,
+    purge: Annotated[bool, Query(description="Write over the bytes at once, which takes longer")] = False,
+) -> Deleted:
+    """Deletes a document everywhere, and says what was removed where; no search shows it from now on."""
+    receipt = deleting.delete(services, parse_id(document_id, "document"))
+    if purge:
+        deleting.purge(services, collections.id_of(receipt.collection))
+        receipt = deleting.read(services, receipt.id)
+    return deleted_out(receipt)
+
+
+@router.post("/delete")
+def delete_documents(services: ServicesDep, body: DeleteIn) -> DeletedMany:
+    """Deletes the documents that are named by id, by a filter or by a pattern for their sources."""
+    wanted = None if body.ids is None else tuple(parse_id(key, "document") for key in body.ids)
+    choice = deleting.Choice(
+        collection=body.collection, document_ids=wanted, where=body.filters, source=body.source
+    )
+    found = [document_id for document_id, _ in deleting.chosen(services, choice)]
+    owner = collections.id_of(body.collection)
+    receipts = [] if body.dry_run else list(deleting.delete_many(services, owner, found))
+    if body.purge and receipts:
+        deleting.purge(services, owner)
+        receipts = [deleting.read(services, receipt.id) for receipt in receipts]
+    shown = [format_id(key) for key in found]
+    if not body.dry_run:
+        shown = [key for receipt in receipts for key in receipt.document_ids]
+    return DeletedMany(
+        n_documents=len(shown), ids=shown, receipts=[receipt_out(receipt) for receipt in receipts]
     )
 
 
-@router.get("/{document_id}/text")
-def get_text(services: ServicesDep, document_id: str) -> TextOut:
+@router.get("/{document_id}/text", response_model=TextOut)
+def get_text(services: ServicesDep, document_id: str) -> StreamingResponse:
     """The canonical text that every `start` and `end` counts in, and where its pages are."""
     with services.read() as session:
         document = documents.get(session, parse_id(document_id, "document"))
-        revision = (
-            documents.get_revision(session, document.id, document.revision) if document.revision else None
-        )
-    if revision is None or revision.text is None:
+        n_parts = revisions.n_text_parts(session, document.id, document.revision)
+        pages = documents.pages_of(session, [document.id]).get(document.id, ())
+    if not n_parts:
         raise NotFound("The document has no text yet; its status says why.", code="text_not_ready")
-    return TextOut(text=revision.text, pages=[PageOut(**page) for page in revision.pages])
+    parts = _text_parts(services, document.id, document.revision, n_parts)
+    return StreamingResponse(
+        text_json(parts, [asdict(page) for page in pages]), media_type="application/json"
+    )
+
+
+def _text_parts(services: Services, document_id: int, number: int, n_parts: int) -> Iterator[str]:
+    """Each part from a transaction of its own: a slow reader must hold none open."""
+    for position in range(n_parts):
+        with services.read() as session:
+            part = revisions.text_part(session, document_id, number, position)
+        if part is None:
+            # The connection breaks off, so that no one takes what was sent for the whole text.
+            raise RuntimeError("the document was replaced while its text was sent")
+        yield part
 
 
 @router.get("/{document_id}/chunks")
-def get_chunks(services: ServicesDep, document_id: str) -> ChunkList:
+def get_chunks(
+    services: ServicesDep,
+    document_id: str,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before")] = None,
+) -> ChunkList:
     """The document's chunks in reading order, as the served index holds them."""
+    after = -1 if cursor is None else _ordinal(cursor)
     with services.read() as session:
         document = documents.get(session, parse_id(document_id, "document"))
         active = versions.active(session, document.collection_id)
-        found = chunks.of_document(session, document.id, chunker=active.chunker_fingerprint) if active else []
-    return ChunkList(data=[chunk_out(chunk) for chunk in found])
+        found = (
+            chunks.of_document(
+                session,
+                document.id,
+                chunker=active.chunker_fingerprint,
+                after_ordinal=after,
+                limit=limit + 1,
+            )
+            if active
+            else []
+        )
+    more = str(found[limit - 1].ordinal) if len(found) > limit else None
+    return ChunkList(data=[chunk_out(chunk) for chunk in found[:limit]], next_cursor=more)
 
 
 @router.get("/{document_id}/file", response_class=FileResponse)
@@ -228,6 +282,12 @@ def get_file(services: ServicesDep, document_id: str) -> FileResponse:
     return FileResponse(
         path, filename=document.filename or format_id(document.id), media_type="application/octet-stream"
     )
+
+
+def _ordinal(cursor: str) -> int:
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 10):
+        raise CursorError("the cursor was not made by this service")
+    return int(cursor)
 
 
 def _shown(services: Services, document_id: int) -> DocumentOut:

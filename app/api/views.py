@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from app.answer import Citation, Claim
 from app.answering import AnswerResult
@@ -12,6 +13,7 @@ from app.api.schemas import (
     CitationOut,
     ClaimOut,
     CollectionOut,
+    Deleted,
     DocumentOut,
     ErrorBody,
     GoldenExpectedOut,
@@ -20,15 +22,19 @@ from app.api.schemas import (
     GoldenOutcomeOut,
     GoldenRunOut,
     HitOut,
+    IndexRemovalOut,
     IndexReport,
     IndexSwitched,
     IndexVersionOut,
     JobOut,
     MeanOut,
+    ProbeOut,
+    ReceiptOut,
     SearchOut,
 )
 from app.db.golden import GoldenQuestion
 from app.db.tables import CollectionRow, DocumentRow, IndexVersionRow, JobRow
+from app.deleting import Receipt
 from app.golden import GoldenRun, Mean, Outcome
 from app.ids import format_id
 from app.searching import SearchResult
@@ -61,6 +67,37 @@ def document_out(row: DocumentRow, collection: str) -> DocumentOut:
         metadata=row.meta,
         created_at=row.created_at,
         updated_at=row.updated_at,
+    )
+
+
+def receipt_out(receipt: Receipt) -> ReceiptOut:
+    return ReceiptOut(
+        id=receipt.id,
+        kind=receipt.kind,
+        collection=receipt.collection,
+        document_ids=list(receipt.document_ids),
+        change_number=receipt.change_number,
+        deleted_at=receipt.deleted_at,
+        purged_at=receipt.purged_at,
+        rows=dict(receipt.rows),
+        files=dict(receipt.files),
+        indexes=[IndexRemovalOut.model_validate(item) for item in receipt.indexes],
+        probe=[ProbeOut.model_validate(item) for item in receipt.probe],
+        pending=list(receipt.pending),
+    )
+
+
+def deleted_out(receipt: Receipt) -> Deleted:
+    """The receipt of one document; `removed` is the short form."""
+    return Deleted(
+        id=receipt.document_ids[0],
+        deleted=True,
+        removed={
+            "chunks": receipt.rows["chunks"],
+            "revisions": receipt.rows["revisions"],
+            "files": receipt.files["removed"],
+        },
+        receipt=receipt_out(receipt),
     )
 
 
@@ -103,6 +140,18 @@ def chunk_out(chunk: Chunk) -> ChunkOut:
         n_tokens=chunk.n_tokens,
         text=chunk.text,
     )
+
+
+def text_json(parts: Iterable[str], pages: Sequence[Mapping[str, int]]) -> Iterator[str]:
+    """The JSON of a `TextOut`, part by part, so that a long text is never held whole.
+
+    >>> "".join(text_json(['say "a', ' b"'], [{"page": 1, "start": 0, "end": 10}]))
+    '{"text": "say \\\\"a b\\\\"", "pages": [{"page": 1, "start": 0, "end": 10}]}'
+    """
+    yield '{"text": "'
+    for part in parts:
+        yield json.dumps(part, ensure_ascii=False)[1:-1]
+    yield f'", "pages": {json.dumps(list(pages))}}}'
 
 
 def hit_out(passage: Passage, bm25_terms: Mapping[str, float] | None = None) -> HitOut:

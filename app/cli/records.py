@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from sqlalchemy.orm import Session
 
-from app import cancelling, intake
-from app.api.schemas import Deleted
-from app.api.views import document_out, job_out
-from app.cli.context import CollectionOption, HomeOption, JsonOption, console, print_json, services_for
+from app import cancelling, deleting
+from app.api.views import deleted_out, document_out, job_out, receipt_out
+from app.cli.context import (
+    CollectionOption,
+    HomeOption,
+    JsonOption,
+    console,
+    print_json,
+    read_object,
+    services_for,
+)
 from app.db import collections, documents, jobs
 from app.db.tables import DocumentRow, JobRow
+from app.deleting import Receipt
 from app.ids import format_id, parse_id
+from app.services import Services
 
 documents_app = typer.Typer(no_args_is_help=True, help="List, show and delete documents.")
 jobs_app = typer.Typer(no_args_is_help=True, help="List, show, retry and cancel jobs.")
@@ -74,33 +86,171 @@ def show_document(
 
 
 @documents_app.command("delete")
-def delete_document(
-    document: DocumentArgument,
+def delete_documents(
+    named: Annotated[
+        list[str] | None, typer.Argument(metavar="[DOCUMENT]...", help="Ids or sources of documents.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help='A filter as JSON: \'{"tag": {"$eq": "old"}}\'.', metavar="JSON")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="A pattern for the source: 'reports/2019/*'.", metavar="GLOB")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Write over the bytes at once; else the next merge does.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before deleting by pattern.")] = False,
     collection: CollectionOption = "default",
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete a document: its text, chunks and file; no search shows it from now on."""
+    """Delete documents everywhere, and say what was removed where.
+
+    No search shows them from now on. The receipt is kept: `footnote documents deletions`.
+
+    Example: footnote documents delete --where '{"year": {"$lt": 2015}}' --dry-run
+    """
+    if bool(named) == bool(where or source):
+        raise typer.BadParameter("either name documents, or choose them with --where and --source")
+    filters = read_object(where, "--where")
     with services_for(home) as services:
-        with services.read() as session:
-            document_id = _find(session, collection, document).id
-        removed = intake.delete(services, document_id)
-    receipt = Deleted(
-        id=format_id(document_id),
-        deleted=True,
-        removed={
-            "chunks": removed.n_chunks,
-            "revisions": removed.n_revisions,
-            "files": len(removed.content_hashes),
-        },
-    )
+        if named:
+            owner, found = _named(services, collection, named)
+        else:
+            owner = collections.id_of(collection)
+            choice = deleting.Choice(collection=collection, where=filters, source=source)
+            found = deleting.chosen(services, choice)
+        if dry_run:
+            _print_chosen(found, as_json)
+            return
+        if not named and not yes:
+            _ask(len(found))
+        receipts = list(deleting.delete_many(services, owner, [key for key, _ in found]))
+        if purge and receipts:
+            deleting.purge(services, owner)
+            receipts = [deleting.read(services, receipt.id) for receipt in receipts]
     if as_json:
-        print_json(receipt)
-    else:
-        console.print(
-            f"deleted: {removed.n_chunks} chunks, {removed.n_revisions} revisions, "
-            f"{len(removed.content_hashes)} files"
+        print_json(_deleted(receipts, is_one=named is not None and len(named) == 1))
+        return
+    for receipt in receipts:
+        _print_receipt(receipt)
+    if not receipts:
+        console.print("no document is meant")
+
+
+@documents_app.command("deletions")
+def list_deletions(
+    deletion: Annotated[str | None, typer.Argument(help="One receipt, in full, by its id.")] = None,
+    limit: LimitOption = 50,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Receipts of deletions, the newest first: what was removed where, and what is still to be done."""
+    with services_for(home) as services:
+        if deletion is not None:
+            receipt = deleting.read(services, deletion)
+            if as_json:
+                print_json(receipt_out(receipt))
+            else:
+                _print_receipt(receipt)
+            return
+        page = deleting.list_page(services, limit=limit)
+    if as_json:
+        shown = [receipt_out(item).model_dump(mode="json") for item in page.items]
+        print_json({"data": shown, "next_cursor": page.next_cursor})
+        return
+    table = Table("id", "deleted", "collection", "documents", "chunks", "state", box=None, pad_edge=False)
+    for item in page.items:
+        table.add_row(
+            item.id,
+            f"{item.deleted_at:%Y-%m-%d %H:%M:%S}",
+            item.collection,
+            str(item.rows["documents"]),
+            str(item.rows["chunks"]),
+            "pending" if item.pending else "purged" if item.purged_at else "deleted",
         )
+    console.print(table)
+
+
+@documents_app.command("purge")
+def purge_deletions(
+    collection: CollectionOption = "default", home: HomeOption = None, as_json: JsonOption = False
+) -> None:
+    """Write over every byte of what was deleted or replaced: in all index versions and in the database.
+
+    It takes as long as copying the database, and writers wait meanwhile. The exit code is 1 where something
+    is in the way.
+    """
+    with services_for(home) as services:
+        purged = deleting.purge(services, collections.id_of(collection))
+    if as_json:
+        print_json(asdict(purged))
+    else:
+        console.print(f"purged: {len(purged.deletion_ids)} deletions, {purged.n_vectors} kept vectors")
+        console.print(purged.database, markup=False)
+        for line in purged.pending:
+            console.print(f"pending: {line}", markup=False)
+    if purged.pending:
+        raise typer.Exit(1)
+
+
+def _named(services: Services, collection: str, named: Sequence[str]) -> tuple[int, list[tuple[int, str]]]:
+    """The collection of the documents, and (id, source) of each; an id is found in any one collection."""
+    with services.read() as session:
+        rows = [_find(session, collection, name) for name in named]
+    owners = {row.collection_id for row in rows}
+    if len(owners) > 1:
+        raise typer.BadParameter("the documents are of several collections; delete them one by one")
+    return owners.pop(), [(row.id, row.source) for row in rows]
+
+
+def _ask(n_documents: int) -> None:
+    """Goes on when a person at a terminal says so; without one, `--yes` has to be given."""
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(f"{n_documents} documents would be deleted; add --yes", param_hint="--yes")
+    typer.confirm(f"Delete {n_documents} documents?", abort=True)
+
+
+def _print_chosen(found: Sequence[tuple[int, str]], as_json: bool) -> None:
+    if as_json:
+        shown = [{"id": format_id(key), "source": source} for key, source in found]
+        print_json({"n_documents": len(shown), "data": shown})
+        return
+    for key, source in found:
+        console.print(f"{format_id(key)}  {source}", markup=False, soft_wrap=True)
+    console.print(f"{len(found)} documents would be deleted")
+
+
+def _deleted(receipts: Sequence[Receipt], *, is_one: bool) -> dict[str, Any]:
+    """The receipt of one document that was named, else the receipts of all groups."""
+    if is_one and receipts:
+        return deleted_out(receipts[0]).model_dump(mode="json")
+    return {
+        "n_documents": sum(receipt.rows["documents"] for receipt in receipts),
+        "receipts": [receipt_out(receipt).model_dump(mode="json") for receipt in receipts],
+    }
+
+
+def _print_receipt(receipt: Receipt) -> None:
+    rows, files = receipt.rows, receipt.files
+    console.print(
+        f"deleted: {rows['documents']} documents, {rows['chunks']} chunks, "
+        f"{rows.get('revisions', 0)} revisions, {rows['vectors']} kept vectors, {files['removed']} files"
+    )
+    if files["kept"]:
+        console.print(f"kept: {files['kept']} files that {files['kept_for_documents']} other documents have")
+    for item in receipt.indexes:
+        console.print(f"index {item.version[:8]}: {item.n_rows} rows removed", markup=False)
+    for probe in receipt.probe:
+        console.print(
+            f"probe {probe.mode}: found by {probe.n_found_before} of {probe.n_searches} searches before, "
+            f"by {probe.n_found_after} after"
+        )
+    for line in receipt.pending:
+        console.print(f"pending: {line}", markup=False)
+    console.print(f"receipt {receipt.id}", end="")
+    console.print(f", purged {receipt.purged_at:%Y-%m-%d %H:%M:%S}" if receipt.purged_at else "")
 
 
 @jobs_app.command("list")

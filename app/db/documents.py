@@ -314,6 +314,8 @@ def delete_all(
     session: Session, collection_id: int, document_ids: Iterable[int], *, now: datetime | None = None
 ) -> Deleted:
     """The same for those of the documents that are in the collection, with one change each."""
+    # Locked before they are looked for: what another deletes meanwhile is not there any more.
+    collections.lock(session, collection_id)
     wanted = select(DocumentRow.id).where(DocumentRow.collection_id == collection_id).order_by(DocumentRow.id)
     batches = list(in_batches(sorted(set(document_ids))))
     present = [key for batch in batches for key in session.scalars(wanted.where(DocumentRow.id.in_(batch)))]

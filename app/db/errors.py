@@ -8,7 +8,7 @@ DatabaseError
 │     └── SchemaUnknown     the tables are newer than this program
 ├── NotFound
 │     ├── CollectionNotFound · DocumentNotFound · RevisionNotFound · JobNotFound · VersionNotFound
-│     └── GoldenQuestionNotFound
+│     └── GoldenQuestionNotFound · DeletionNotFound
 ├── Conflict
 │     ├── CollectionExists  the name is taken
 │     ├── CollectionInUse   the default collection is never deleted
@@ -93,6 +93,10 @@ class VersionNotFound(NotFound):
 
 class GoldenQuestionNotFound(NotFound):
     code = "golden_question_not_found"
+
+
+class DeletionNotFound(NotFound):
+    code = "deletion_not_found"
 
 
 class Conflict(DatabaseError):

@@ -1,4 +1,5 @@
-"""Embeddings that were computed once: `known` · `load` · `load_tokens` · `save` · `collect_unused`.
+"""Embeddings that were computed once: `known` · `load` · `load_tokens` · `save` · `forget_unused`
+· `forget_collection`.
 
 The caller commits.
 
@@ -10,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from sqlalchemy import delete, exists, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, delete, exists, select, tuple_
+from sqlalchemy.orm import Session, aliased
 
 from app.db.dialects import in_batches, insert
-from app.db.tables import ChunkRow, VectorRow
+from app.db.tables import ChunkRow, DocumentRow, VectorRow
 from app.db.types import utc_now
 
 
@@ -115,20 +116,38 @@ def save(
         )
 
 
-def collect_unused(
-    session: Session,
-    *,
-    keep_fingerprints: Iterable[str] | None = None,
-    grace_seconds: float = 3600.0,
-    now: datetime | None = None,
-) -> int:
-    """Drop the vectors of texts that no chunk has, and where given those of other encoders; how many went.
+def forget_unused(session: Session, hashes: Iterable[str]) -> int:
+    """Drop the vectors of those of the texts that no chunk has any more; how many went.
 
-    Vectors younger than the grace period stay: their chunks may be about to be written.
+    An ingest that is about to use one finds it missing when it commits to the index, and encodes anew.
     """
-    before = (now or utc_now()) - timedelta(seconds=grace_seconds)
-    unused = ~exists().where(ChunkRow.text_hash == VectorRow.text_hash)
-    if keep_fingerprints is not None:
-        unused = or_(unused, VectorRow.fingerprint.not_in(sorted(keep_fingerprints)))
-    statement = delete(VectorRow).where(VectorRow.created_at < before, unused).returning(VectorRow.text_hash)
-    return len(session.execute(statement.execution_options(synchronize_session=False)).all())
+    n_gone = 0
+    for batch in in_batches(sorted(set(hashes))):
+        unused = (VectorRow.text_hash.in_(batch), ~exists().where(ChunkRow.text_hash == VectorRow.text_hash))
+        n_gone += _forget(session, *unused)
+    return n_gone
+
+
+def forget_collection(session: Session, collection_id: int) -> int:
+    """Drop the vectors of texts that only chunks of this collection have; how many went."""
+    own, others = aliased(ChunkRow), aliased(ChunkRow)
+    members = select(DocumentRow.id).where(DocumentRow.collection_id == collection_id)
+    return _forget(
+        session,
+        VectorRow.text_hash.in_(select(own.text_hash).where(own.document_id.in_(members))),
+        ~exists().where(others.text_hash == VectorRow.text_hash, others.document_id.not_in(members)),
+    )
+
+
+def _forget(session: Session, *where: ColumnElement[bool]) -> int:
+    # Locked in the order of `save`, so that the two cannot wait for each other in a circle.
+    keys = select(VectorRow.fingerprint, VectorRow.text_hash).where(*where)
+    ordered = keys.order_by(VectorRow.text_hash, VectorRow.fingerprint).with_for_update()
+    n_gone = 0
+    for batch in in_batches([tuple(key) for key in session.execute(ordered)], 200):
+        statement = delete(VectorRow).where(tuple_(VectorRow.fingerprint, VectorRow.text_hash).in_(batch))
+        rows = session.execute(
+            statement.returning(VectorRow.text_hash).execution_options(synchronize_session=False)
+        )
+        n_gone += len(rows.all())
+    return n_gone

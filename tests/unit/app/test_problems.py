@@ -50,6 +50,7 @@ STATUS: dict[str, int] = {
     "revision_not_found": 404,
     "job_not_found": 404,
     "index_version_not_found": 404,
+    "deletion_not_found": 404,
     "collection_exists": 409,
     "collection_in_use": 409,
     "job_not_retryable": 409,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import event
@@ -205,14 +205,25 @@ class TestVectors:
         assert vectors.known(session, ENCODER, hashes, with_tokens=True) == {hashes[0]}
         assert vectors.load_tokens(session, ENCODER, hashes) == {hashes[0]: with_tokens}
 
-    def test_unused_ones_go_after_their_grace(self, session, document_ids):
+    def test_those_of_texts_that_no_chunk_has_go_at_once(self, session, document_ids):
         kept = chunk(document_ids[0], 0)
         chunks.insert(session, 1, CHUNKER, [kept])
         used = StoredVector(text_hash=text_hash(kept.contextual_text), vector=b"v")
-        vectors.save(session, ENCODER, 1, [used, self.stored(1)], now=NOW)
-        vectors.save(session, "old", 1, [used], now=NOW)
-        assert vectors.collect_unused(session, now=NOW + timedelta(minutes=59)) == 0
-        later = NOW + timedelta(minutes=61)
-        assert vectors.collect_unused(session, now=later) == 1
-        assert vectors.collect_unused(session, keep_fingerprints=[ENCODER], now=later) == 1
-        assert vectors.known(session, ENCODER, [used.text_hash]) == {used.text_hash}
+        vectors.save(session, ENCODER, 1, [used, self.stored(1), self.stored(2)])
+        vectors.save(session, "old", 1, [self.stored(1)])
+        assert vectors.forget_unused(session, [used.text_hash, f"{1:064d}", f"{9:064d}"]) == 2
+        hashes = [used.text_hash, f"{1:064d}", f"{2:064d}"]
+        assert vectors.known(session, ENCODER, hashes) == {used.text_hash, f"{2:064d}"}
+
+    def test_a_collection_takes_along_what_only_it_has(self, session, document_ids):
+        other = collections.create(session, "other")
+        there = documents.upsert_pending(
+            session, collection=other, source="s", content_hash="c" * 64, n_bytes=1
+        ).document.id
+        shared, own = chunk(document_ids[0], 0), chunk(document_ids[0], 1, "own")
+        chunks.insert(session, 1, CHUNKER, [shared, own, chunk(there, 0)])
+        hashes = [text_hash(item.contextual_text) for item in (shared, own)]
+        vectors.save(session, ENCODER, 1, [StoredVector(text_hash=key, vector=b"v") for key in hashes])
+        owner = documents.get(session, document_ids[0]).collection_id
+        assert vectors.forget_collection(session, owner) == 1
+        assert vectors.known(session, ENCODER, hashes) == {hashes[0]}

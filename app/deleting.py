@@ -1,0 +1,383 @@
+"""Deleting with a receipt: what was removed where, and searches that show that it cannot be found.
+
+    the database and the store   in one transaction, by `intake.delete_all`
+    every index version          in a commit of its own, which overtakes what else waits to be indexed
+    the probe                    searches with the documents' own words and vectors, before and after
+
+What cannot be done in time is named in the receipt as pending; the worker does it. After that the bytes lie
+dead in segments, free pages and a write-ahead log until they are written over. `purge` does that now.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from app import intake, probing, retention
+from app.db import collections, deletions, documents, filters, idempotency, vectors, versions, wiping
+from app.db.dialects import in_batches
+from app.db.errors import DocumentNotFound
+from app.db.paging import Page
+from app.db.tables import DeletionRow
+from app.errors import InvalidRequest
+from app.ids import parse_id
+from app.intake import FilesGone
+from app.probing import Found, Search
+from indexing.errors import IndexingError
+from indexing.merging import merge_version
+from indexing.version import VersionWriter
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from app.services import Services
+
+logger = logging.getLogger(__name__)
+
+WAIT_SECONDS = 5.0
+"""How long a deletion waits for an index version that another process writes to."""
+
+DOCUMENTS_A_RECEIPT = 200
+
+Removed = Sequence[tuple[int, Sequence[int]]]
+"""Deletions: the number of the last change, and the documents."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexRemoval:
+    """What was removed from an index version, and the last change that it has followed.
+
+    A row is a chunk's words and its vector. `pending` says why it is not done; None where it is.
+    """
+
+    version: str
+    n_rows: int
+    change_number: int
+    pending: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """How many searches of a mode found their document before the deletion, and how many after it."""
+
+    mode: str
+    n_searches: int
+    n_found_before: int
+    n_found_after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What a deletion removed where. `purged_at`: when the last byte of it was written over."""
+
+    id: str
+    kind: str
+    collection: str
+    document_ids: tuple[str, ...]
+    change_number: int
+    deleted_at: datetime
+    purged_at: datetime | None
+    rows: Mapping[str, int]
+    files: Mapping[str, int]
+    indexes: tuple[IndexRemoval, ...]
+    probe: tuple[Probe, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """What is still to be done, and by whom."""
+        late = [f"index version {item.version}: {item.pending}" for item in self.indexes if item.pending]
+        return (*late, *self.notes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purged:
+    """The deletions of which no byte is left, and what is in the way of more."""
+
+    deletion_ids: tuple[str, ...]
+    n_vectors: int
+    database: str
+    pending: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which documents of a collection are meant: by id, by filter, by a glob over sources; all must hold."""
+
+    collection: str
+    document_ids: tuple[int, ...] | None = None
+    where: Mapping[str, Any] | None = None
+    source: str | None = None
+
+
+def delete(services: Services, document_id: int) -> Receipt:
+    """Deletes a document everywhere. Raises DocumentNotFound."""
+    with services.read() as session:
+        owner = documents.get(session, document_id).collection_id
+    return delete_some(services, owner, [document_id])
+
+
+def delete_many(services: Services, collection_id: int, document_ids: Iterable[int]) -> Iterator[Receipt]:
+    """Deletes documents in groups, each with a receipt; what is gone already is left out."""
+    for batch in in_batches(document_ids, DOCUMENTS_A_RECEIPT):
+        try:
+            yield delete_some(services, collection_id, batch)
+        except DocumentNotFound:
+            continue
+
+
+def delete_some(services: Services, collection_id: int, document_ids: Sequence[int]) -> Receipt:
+    """Deletes documents of a collection with one receipt. Raises DocumentNotFound where none is there."""
+    searches, before, note = _probed(services, collection_id, document_ids)
+    notes = [note] if note else []
+    taken = intake.delete_all(services, collection_id, document_ids)
+    removals = remove_from_indexes(services, collection_id, [(taken.change_number, taken.document_ids)])
+    try:
+        after = probing.found(services, collection_id, searches)
+    except IndexingError as error:
+        after, notes = (), [f"the index could not be probed: {error}"]
+    if taken.n_in_work:
+        notes.append("a worker has it in hand: what it encodes after this is collected within the hour")
+    logger.info(
+        "documents deleted",
+        extra={"action": "documents_deleted", "deletion": taken.deletion_id, "n": len(taken.document_ids)},
+    )
+    details = {
+        "rows": taken.rows,
+        "files": _files(taken.files),
+        "indexes": [asdict(item) for item in removals],
+        "probe": [asdict(item) for item in _compared(before, after)],
+        "notes": notes,
+    }
+    with services.write() as session:
+        return _receipt(deletions.note(session, taken.deletion_id, details))
+
+
+def delete_collection(services: Services, name: str) -> Receipt:
+    """Deletes a collection with its documents, their files and its indexes.
+
+    Raises CollectionNotFound, and CollectionInUse for the default collection.
+    """
+    with services.write() as session:
+        row = collections.get_by_name(session, name)
+        collections.lock(session, row.id)
+        hashes = documents.content_hashes(session, collection_id=row.id)
+        version_ids = [version.id for version in versions.list_all(session, collection_id=row.id)]
+        counts = {
+            **documents.rows_of_collection(session, row.id),
+            "vectors": vectors.forget_collection(session, row.id),
+            "redacted_jobs": deletions.redact_jobs_of_collection(session, row.id),
+            "redacted_answers": idempotency.redact(session, documents.ids_of_collection(session, row.id)),
+        }
+        kept = deletions.record(
+            session,
+            "collection",
+            collection_id=row.id,
+            collection=name,
+            document_ids=(),
+            change_number=row.change_number,
+            receipt={"rows": counts},
+        )
+        collections.delete(session, row.id)
+    files = intake.remove_files(services, hashes, hashes)
+    removals = [_remove_version(services, version_id, row.change_number) for version_id in version_ids]
+    details = {**kept.receipt, "files": _files(files), "indexes": [asdict(item) for item in removals]}
+    with services.write() as session:
+        return _receipt(deletions.note(session, kept.id, details))
+
+
+def chosen(services: Services, choice: Choice) -> list[tuple[int, str]]:
+    """(id, source) of the documents that are meant, by source.
+
+    Raises CollectionNotFound, FilterError, and InvalidRequest where the choice leaves everything in.
+    """
+    if not (choice.document_ids or choice.where or choice.source):
+        raise InvalidRequest("Say which documents: by id, by a filter, or by a pattern for their sources.")
+    with services.read() as session:
+        collection = collections.get_by_name(session, choice.collection)
+        allowed = (
+            set(filters.allowed_documents(session, collection.id, choice.where).tolist())
+            if choice.where
+            else None
+        )
+        wanted = None if choice.document_ids is None else set(choice.document_ids)
+        found = [
+            (document_id, source)
+            for document_id, source in documents.sources_of(session, collection.id)
+            if (wanted is None or document_id in wanted)
+            and (allowed is None or document_id in allowed)
+            and (choice.source is None or fnmatchcase(source, choice.source))
+        ]
+    return sorted(found, key=lambda item: item[1])
+
+
+def read(services: Services, deletion_id: str) -> Receipt:
+    """A receipt as of now: what was pending and has been done since is pending no more.
+
+    Raises DeletionNotFound.
+    """
+    with services.read() as session:
+        row = deletions.get(session, deletion_id)
+        return _receipt(row, _reached(session, row.collection_id))
+
+
+def list_page(
+    services: Services, *, collection_id: int | None = None, limit: int = 50, cursor: str | None = None
+) -> Page[Receipt]:
+    """Receipts, the newest first, each as `read` gives it. Raises CursorError."""
+    with services.read() as session:
+        page = deletions.list_page(session, collection_id=collection_id, limit=limit, cursor=cursor)
+        reached = {key: _reached(session, key) for key in {row.collection_id for row in page.items}}
+    items = [_receipt(row, reached[row.collection_id]) for row in page.items]
+    return Page(items=items, next_cursor=page.next_cursor)
+
+
+def purge(services: Services, collection_id: int, stop: Callable[[], bool] = lambda: False) -> Purged:
+    """Writes over every byte of what was deleted from a collection: in all its index versions, kept older
+    ones as well, and in the database. Also of what was replaced. What is being built meanwhile is pending.
+    """
+    with services.read() as session:
+        rows = deletions.unpurged(session, collection_id)
+        kept = versions.list_all(session, collection_id=collection_id)
+    removed = [(row.change_number, [parse_id(key, "document") for key in row.document_ids]) for row in rows]
+    pending = [
+        f"index version {version.id} is being built; purge again when it is done"
+        for version in kept
+        if version.status == "building"
+    ]
+    removals = remove_from_indexes(services, collection_id, removed)
+    pending += [f"index version {item.version}: {item.pending}" for item in removals if item.pending]
+    for item in removals:
+        try:
+            merge_version(_directory(services, item.version), purge=True, stop=stop)
+        except (IndexingError, OSError, TimeoutError) as error:
+            pending.append(f"index version {item.version}: {error}")
+    n_vectors = retention.forget_orphans(services, 0.0)
+    wiped = wiping.wipe(services.engine)
+    if not wiped.is_done:
+        pending.append(wiped.detail)
+    done = () if pending or stop() else tuple(row.id for row in rows)
+    with services.write() as session:
+        deletions.mark_purged(session, done)
+    logger.info("deletions purged", extra={"action": "deletions_purged", "n": len(done)})
+    return Purged(deletion_ids=done, n_vectors=n_vectors, database=wiped.detail, pending=tuple(pending))
+
+
+def remove_from_indexes(services: Services, collection_id: int, removed: Removed) -> list[IndexRemoval]:
+    """Takes deleted documents out of every version that can be served, now or after a rollback."""
+    with services.read() as session:
+        ready = versions.list_all(session, collection_id=collection_id, status="ready")
+    return [_remove_from(services, version.id, removed) for version in ready]
+
+
+def _remove_from(services: Services, version_id: str, removed: Removed) -> IndexRemoval:
+    """A commit that only takes out, and leaves the version's change number as it is.
+
+    A version that has followed a deletion already has nothing of it, and may have the source's next document.
+    """
+    directory = _directory(services, version_id)
+    n_rows = change = 0
+    try:
+        with VersionWriter(directory, timeout_seconds=WAIT_SECONDS) as writer:
+            before = writer.manifest
+            ids = [key for number, document_ids in removed if number > before.change for key in document_ids]
+            if ids:
+                with writer.commit(change=before.change) as commit:
+                    commit.replace_documents(np.unique(np.asarray(ids, dtype=np.int64)))
+            manifest = writer.manifest
+            n_rows, change = before.n_chunks - manifest.n_chunks, manifest.change
+            with services.write() as session:
+                versions.set_counts(
+                    session,
+                    version_id,
+                    n_documents=manifest.n_documents,
+                    n_chunks=manifest.n_chunks,
+                    change_number=manifest.change,
+                )
+    except TimeoutError:
+        pending = "another process writes to it; the worker applies the deletion with its next commit"
+        return IndexRemoval(version=version_id, n_rows=0, change_number=change, pending=pending)
+    except (IndexingError, OSError) as error:
+        return IndexRemoval(version=version_id, n_rows=n_rows, change_number=change, pending=str(error))
+    return IndexRemoval(version=version_id, n_rows=n_rows, change_number=change)
+
+
+def _remove_version(services: Services, version_id: str, change: int) -> IndexRemoval:
+    directory = _directory(services, version_id)
+    services.indexes.forget(version_id)
+    shutil.rmtree(directory, ignore_errors=True)
+    pending = "its folder could not be removed; the worker removes it" if directory.exists() else None
+    return IndexRemoval(version=version_id, n_rows=0, change_number=change, pending=pending)
+
+
+def _directory(services: Services, version_id: str) -> Path:
+    return services.settings.indexes_dir / version_id
+
+
+def _probed(
+    services: Services, collection_id: int, document_ids: Sequence[int]
+) -> tuple[list[Search], tuple[Found, ...], str | None]:
+    """The searches, what they find now, and why there are none where the index cannot be read."""
+    try:
+        searches = probing.prepare(services, collection_id, document_ids)
+        return searches, probing.found(services, collection_id, searches), None
+    except IndexingError as error:
+        return [], (), f"the index could not be probed: {error}"
+
+
+def _compared(before: Sequence[Found], after: Sequence[Found]) -> Iterator[Probe]:
+    then = {item.mode: item for item in before}
+    for item in after:
+        if item.mode in then:
+            yield Probe(
+                mode=item.mode,
+                n_searches=item.n_searches,
+                n_found_before=then[item.mode].n_found,
+                n_found_after=item.n_found,
+            )
+
+
+def _files(files: FilesGone) -> dict[str, int]:
+    return {"removed": files.n_removed, "kept": files.n_kept, "kept_for_documents": files.n_keepers}
+
+
+def _reached(session: Session, collection_id: int) -> dict[str, int]:
+    """How far each version of a collection has followed the changes."""
+    return {row.id: row.change_number for row in versions.list_all(session, collection_id=collection_id)}
+
+
+def _receipt(row: DeletionRow, reached: Mapping[str, int] | None = None) -> Receipt:
+    details = row.receipt
+    removals = [IndexRemoval(**item) for item in details.get("indexes", ())]
+    if reached is not None:
+        removals = [_settled(item, row.change_number, reached) for item in removals]
+    return Receipt(
+        id=row.id,
+        kind=row.kind,
+        collection=row.collection,
+        document_ids=tuple(row.document_ids),
+        change_number=row.change_number,
+        deleted_at=row.deleted_at,
+        purged_at=row.purged_at,
+        rows=details["rows"],
+        files=details.get("files", {}),
+        indexes=tuple(removals),
+        probe=tuple(Probe(**item) for item in details.get("probe", ())),
+        notes=tuple(details.get("notes", ())),
+    )
+
+
+def _settled(item: IndexRemoval, change: int, reached: Mapping[str, int]) -> IndexRemoval:
+    """A removal that was pending is done once its version has followed the deletion, or is gone."""
+    number = reached.get(item.version)
+    if item.pending is None or (number is not None and number < change):
+        return item
+    return replace(item, change_number=change if number is None else number, pending=None)
