@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from app import building, following
+from app import building, following, memory
 from app.db import batches
 from app.db import jobs as queue
 from app.db.batches import LoadedRevision, RevisionFile
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OUT_OF_MEMORY = "out_of_memory"
+ATTEMPTS_WITHOUT_MEMORY = 2
 SAY_SECONDS = 1.0
 
 
@@ -96,7 +97,9 @@ def _ingest_within_memory(
     try:
         _ingest_together(services, pool, board, collection_id, jobs)
         return
-    except MemoryError as error:
+    except Exception as error:
+        if not memory.is_shortage(error):
+            raise
         logger.warning("out of memory", extra={"action": "out_of_memory", "n_jobs": len(jobs)})
         # Its frames hold everything that did not fit.
         traceback.clear_frames(error.__traceback__)
@@ -106,9 +109,12 @@ def _ingest_within_memory(
     if len(jobs) > 1:
         for job in left:
             _ingest_within_memory(services, pool, board, collection_id, [job])
-    for job in left if len(jobs) == 1 else ():
+        return
+    for job in left:
         with services.write() as session:
-            board.fail(session, job, OUT_OF_MEMORY, out_of_memory_detail(services.settings), retry=False)
+            # Once more, since it may have been other work of this process that took the memory.
+            retry = job.attempts < ATTEMPTS_WITHOUT_MEMORY
+            board.fail(session, job, OUT_OF_MEMORY, out_of_memory_detail(services.settings), retry=retry)
 
 
 def out_of_memory_detail(settings: Settings) -> str:

@@ -17,6 +17,8 @@ from pathlib import Path
 KIBIBYTE = 1024
 _STATUS_FIELDS = {"VmRSS": "resident", "VmHWM": "peak", "RssAnon": "anonymous", "VmData": "reserved"}
 
+_SHORTAGE = ("std::bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
@@ -51,6 +53,11 @@ def children(pid: int) -> Iterator[int]:
             continue  # the thread has ended
 
 
+def is_kept() -> bool:
+    """Whether this system can keep a process below a ceiling."""
+    return sys.platform.startswith("linux") and usage() is not None
+
+
 def keep_below(ceiling: int) -> bool:
     """Lets allocations above the ceiling fail from now on; False where the system cannot do so.
 
@@ -58,7 +65,7 @@ def keep_below(ceiling: int) -> bool:
     the process has more already, only what is there stays allowed.
     """
     used = usage()
-    if not sys.platform.startswith("linux") or used is None:
+    if not is_kept() or used is None:
         return False
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limit = max(ceiling, used.anonymous) + used.reserved - used.anonymous
@@ -68,6 +75,15 @@ def keep_below(ceiling: int) -> bool:
 
 def _lower(limit: int, hard: int) -> int:
     return limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+
+
+def is_shortage(error: BaseException | None) -> bool:
+    """Whether an error says that memory is short, in Python's words or in those of ONNX Runtime."""
+    while error is not None:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in _SHORTAGE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def machine_bytes() -> int | None:

@@ -171,7 +171,7 @@ class Worker:
                     self.name,
                     [INGEST],
                     limit=settings.batch_documents,
-                    max_bytes=settings.batch_bytes,
+                    max_bytes=settings.claimed_bytes,
                     lease_seconds=settings.lease_seconds,
                 )
         with self._lock:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 
+from app import memory
 from app.api.schemas import Health
 from app.db import documents, jobs
 from app.deps import ServicesDep
@@ -52,7 +53,24 @@ def metrics(services: ServicesDep) -> Response:
         ]
         lines.append("# TYPE footnote_jobs_oldest_waiting_seconds gauge")
         lines.append(f"footnote_jobs_oldest_waiting_seconds {jobs.oldest_waiting_seconds(session):.3f}")
+    lines += _memory_lines(services)
     return Response("\n".join(lines) + "\n", media_type=CONTENT_TYPE_LATEST)
+
+
+def _memory_lines(services: Services) -> list[str]:
+    """Bytes of this process; the ceiling is compared with what is allocated, not with what is resident."""
+    lines = [
+        "# TYPE footnote_memory_ceiling_bytes gauge",
+        f"footnote_memory_ceiling_bytes {services.settings.server.memory_bytes}",
+    ]
+    used = memory.usage()
+    if used is not None:
+        lines.append("# TYPE footnote_memory_bytes gauge")
+        lines += [
+            f'footnote_memory_bytes{{kind="allocated"}} {used.anonymous}',
+            f'footnote_memory_bytes{{kind="resident"}} {used.resident}',
+        ]
+    return lines
 
 
 def _tried(check: Callable[[], None]) -> str:

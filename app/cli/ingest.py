@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app import intake
+from app import intake, memory
 from app.cli.context import (
     CollectionOption,
     HomeOption,
@@ -83,6 +83,7 @@ def ingest_command(
     if title is not None and len(files) > 1:
         raise typer.BadParameter("a title is for a single file", param_hint="--title")
     with services_for(home) as services:
+        memory.keep_below(services.settings.worker.memory_bytes)
         with progress(errors, quiet=as_json) as say:
             report = ingest_files(services, files, collection, title=title, metadata=meta, wait=wait, say=say)
         print_json(report.as_json()) if as_json else print_report(report)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from app import verifying
+from app import memory, verifying
 from app.cli.context import HomeOption, JsonOption, console, print_json, read_settings, reported
 from app.db import collections, jobs, migration, versions
 from app.db.engine import create_engine
@@ -69,7 +69,11 @@ def doctor_command(
 ) -> None:
     """Look at everything that a healthy installation needs, and say what to do about what is not well."""
     settings = read_settings(home)
-    checks = [_check("settings", _settings_check), _check("disk", lambda: _disk_check(settings))]
+    checks = [
+        _check("settings", _settings_check),
+        _check("disk", lambda: _disk_check(settings)),
+        _check("memory", lambda: _memory_check(settings)),
+    ]
     try:
         with open_services(settings) as services:
             checks += [
@@ -142,6 +146,25 @@ def _disk_check(settings: Settings) -> str:
             "make room, or choose another data folder with --home",
         )
     return f"{free / 1e9:.0f} GB free at {settings.home}"
+
+
+def _memory_check(settings: Settings) -> str:
+    worker, service = settings.worker.memory_bytes, settings.server.memory_bytes
+    loaders = settings.worker.loaders * settings.loader.memory_bytes
+    found = f"ceilings: worker {_gib(worker)} and its loaders {_gib(loaders)}, service {_gib(service)}"
+    there = memory.machine_bytes()
+    if there is not None and max(worker, service) > there:
+        raise Unwell(
+            f"{found}; this machine has {_gib(there)}",
+            "lower FOOTNOTE_WORKER_MEMORY_BYTES and FOOTNOTE_SERVER_MEMORY_BYTES below it",
+        )
+    if not memory.is_kept():
+        return f"{found}; this system does not enforce them"
+    return found if there is None else f"{found}; this machine has {_gib(there)}"
+
+
+def _gib(n_bytes: int) -> str:
+    return f"{n_bytes / 1024**3:.1f} GiB"
 
 
 def _encoder_check(services: Services) -> str:

@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 import uvicorn
 
+from app import memory
 from app.cli.context import HomeOption, console, errors, read_settings, reported
 from app.cli.ingest import _files as files_below
 from app.cli.ingest import ingest_files, print_report
@@ -67,6 +68,7 @@ def serve_command(
 
 def serve(services: Services, host: str, port: int, *, worker: bool) -> None:
     """Blocks until a signal ends it."""
+    memory.keep_below(services.settings.server.memory_bytes)
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(services, _hosts(services.settings, host)),
@@ -148,6 +150,7 @@ def worker_command(
     settings = read_settings(home)
     configure_logging(settings.log)
     os.nice(settings.worker.nice)
+    memory.keep_below(settings.worker.memory_bytes)
     with reported(), open_services(settings) as services:
         worker = Worker(services) if once else Lanes(services)
         for name in (signal.SIGTERM, signal.SIGINT):

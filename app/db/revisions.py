@@ -1,18 +1,19 @@
 """The contents that a document has had: rows of `revisions`, by document and number.
 
 `get` · `newest` · `newest_with_text` · `accept` · `change` · `supersede` · `unreferenced` · `content_hashes`
-· `forget_superseded`. Texts: `text_parts` · `whole_text` · `set_text_parts` · `remove_text_parts`. What a
-document has of its user, not of the revision served: `own_title` · `own_metadata`. What becomes of a revision
-is in `app.db.documents` and `app.db.batches`. The caller commits.
+· `forget_superseded`. Texts: `n_text_parts` · `text_part` · `text_parts` · `whole_text` · `set_text_parts` ·
+`remove_text_parts`. What a document has of its user, not of the revision served: `own_title` ·
+`own_metadata`. What becomes of a revision is in `app.db.documents` and `app.db.batches`. The caller commits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import count
 from typing import Any, Literal
 
-from sqlalchemy import Select, select, tuple_, update
+from sqlalchemy import Select, func, select, tuple_, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.orm import Session
 
@@ -42,23 +43,39 @@ def newest_with_text(session: Session, document_id: int) -> RevisionRow | None:
     return session.scalars(_newest(document_id, RevisionRow.text.is_not(None))).one_or_none()
 
 
-def text_parts(session: Session, document_id: int, number: int) -> Iterator[str]:
-    """A revision's text, part by part, each with a statement of its own; none where there is no text."""
-    first = session.scalars(
-        select(RevisionRow.text).where(RevisionRow.document_id == document_id, RevisionRow.number == number)
+def n_text_parts(session: Session, document_id: int, number: int) -> int:
+    """In how many parts a revision's text is kept; 0 where it has none."""
+    of_revision = RevisionRow.document_id == document_id, RevisionRow.number == number
+    has_text = session.scalars(select(RevisionRow.text.is_not(None)).where(*of_revision)).one_or_none()
+    if not has_text:
+        return 0
+    further = select(func.count()).where(TextPartRow.document_id == document_id, TextPartRow.number == number)
+    return 1 + session.scalars(further).one()
+
+
+def text_part(session: Session, document_id: int, number: int, position: int) -> str | None:
+    """A part of a revision's text, counted from 0; None where there is none."""
+    if position == 0:
+        statement = select(RevisionRow.text).where(
+            RevisionRow.document_id == document_id, RevisionRow.number == number
+        )
+        return session.scalars(statement).one_or_none()
+    return session.scalars(
+        select(TextPartRow.text).where(
+            TextPartRow.document_id == document_id,
+            TextPartRow.number == number,
+            TextPartRow.position == position,
+        )
     ).one_or_none()
-    position = 0
-    part = first
-    while part is not None:
+
+
+def text_parts(session: Session, document_id: int, number: int) -> Iterator[str]:
+    """A revision's text, part by part; none where there is no text."""
+    for position in count():
+        part = text_part(session, document_id, number, position)
+        if part is None:
+            return
         yield part
-        position += 1
-        part = session.scalars(
-            select(TextPartRow.text).where(
-                TextPartRow.document_id == document_id,
-                TextPartRow.number == number,
-                TextPartRow.position == position,
-            )
-        ).one_or_none()
 
 
 def whole_text(session: Session, row: RevisionRow) -> str | LongText:

@@ -88,6 +88,7 @@ def _attempt(call: Callable[[], object]) -> None:
 def _restrict(limits: LoadLimits) -> None:
     for kind, value in (
         (resource.RLIMIT_AS, limits.memory_bytes),
+        (resource.RLIMIT_DATA, limits.memory_bytes),  # in place of the parent's
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, _MAX_OPEN_FILES),
         (resource.RLIMIT_NPROC, 0),
