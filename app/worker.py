@@ -20,6 +20,7 @@ from uuid import uuid4
 from sqlalchemy.exc import OperationalError
 
 from app import abandoned, following, repairing
+from app.backup import links
 from app.building import BuildCancelled, BuildStopped, Say
 from app.cancelling import CANCELLED, CANCELLED_DETAIL, note_failure
 from app.db import jobs, queue
@@ -264,6 +265,7 @@ class Worker:
         """Removes what killed processes have left."""
         with self.services.store.removing():
             self.services.store.sweep()
+        links.sweep(self.services.store)
         return bool(abandoned.sweep(self.services))
 
     def _keep_up(self) -> bool:
