@@ -41,8 +41,14 @@ class SnapshotCache:
             stamp = _stamp(directory)
             opened = self._opened.get(version_id)
             if opened is None or opened.stamp != stamp:
-                # The stamp is read first: a commit between the two lines is looked at again next time.
-                opened = _Opened(stamp, Snapshot.open(directory, expected_fingerprint=expected_fingerprint))
+                # The stamp is read first: a commit between the two lines is looked at again next time. What
+                # the commit left as it was is not opened again.
+                snapshot = Snapshot.open(
+                    directory,
+                    expected_fingerprint=expected_fingerprint,
+                    previous=opened.snapshot if opened else None,
+                )
+                opened = _Opened(stamp, snapshot)
                 self._opened[version_id] = opened
             return opened.snapshot
 

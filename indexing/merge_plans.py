@@ -7,7 +7,7 @@ merges, and one larger than `FULL_ROWS` is final but for its dead rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from indexing.manifest import SegmentRecord
 
@@ -43,18 +43,19 @@ def plan_commit(n_live: Sequence[int], n_rows: Sequence[int], n_new: int) -> lis
     return taken
 
 
-def plan_merges(segments: Sequence[SegmentRecord]) -> list[list[int]]:
+def plan_merges(segments: Sequence[SegmentRecord], unclean: Container[str] = ()) -> list[list[int]]:
     """The numbers of the segments that a background merge writes anew, a list for each segment it writes.
 
     Segments of similar size go together, so that each is at least twice as large as the next smaller and
-    their number grows with the logarithm of the rows; a segment with many dead rows is written anew alone.
+    their number grows with the logarithm of the rows; a segment with many dead rows, or one that is named in
+    `unclean`, is written anew alone.
     """
-    groups: list[list[int]] = []
     growing = [
         number
         for number, segment in enumerate(segments)
         if segment.n_rows >= SEALED_ROWS and segment.n_live < FULL_ROWS
     ]
+    groups: list[list[int]] = []
     for number in sorted(growing, key=lambda number: -segments[number].n_live):
         groups.append([number])
         while len(groups) > 1:
@@ -64,21 +65,10 @@ def plan_merges(segments: Sequence[SegmentRecord]) -> list[list[int]]:
             tail = groups.pop()
             groups[-1].extend(tail)
     groups = [group for group in groups if len(group) > 1]
-    return groups + _alone(segments, groups, MAX_DEAD_SHARE)
-
-
-def plan_purge(segments: Sequence[SegmentRecord]) -> list[list[int]]:
-    """As `plan_merges`, and every other segment with a dead row."""
-    groups = plan_merges(segments)
-    return groups + _alone(segments, groups, 0.0)
-
-
-def _alone(
-    segments: Sequence[SegmentRecord], groups: Sequence[Sequence[int]], max_dead_share: float
-) -> list[list[int]]:
     grouped = {number for group in groups for number in group}
-    return [
+    return groups + [
         [number]
         for number, segment in enumerate(segments)
-        if number not in grouped and segment.n_dead > max_dead_share * segment.n_rows
+        if number not in grouped
+        and (segment.n_dead > MAX_DEAD_SHARE * segment.n_rows or segment.name in unclean)
     ]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import numpy as np
 from indexing.files import checkpoint, publish_directory
 from indexing.locks import MergeLock
 from indexing.manifest import Manifest, SegmentRecord, load_manifest
-from indexing.merge_plans import plan_merges, plan_purge
+from indexing.merge_plans import plan_merges
 from indexing.segments import Segment
 from indexing.snapshot import Snapshot
 from indexing.types import Ids
@@ -35,8 +34,6 @@ MERGE_CHECKPOINTS = (
 )
 """Where `indexing.files.checkpoint` can kill a merge, in this order; the fourth where rows died meanwhile."""
 
-# After so many merges for nothing the next one holds up the writer.
-MAX_DROPPED = 2
 _WAIT_SECONDS = 0.5
 
 
@@ -81,45 +78,39 @@ class _Merger:
     def __init__(self, directory: Path, purge: bool, stop: Callable[[], bool]) -> None:
         self._directory = directory
         self._working = directory / MERGE_NAME
-        self._plan = plan_purge if purge else plan_merges
         self._purge = purge
         self._stop = stop
+        # What dies from now on is for another purge; else this one might never end.
+        segments = load_manifest(directory).segments if purge else ()
+        self._unclean = frozenset(segment.name for segment in segments if segment.n_dead)
 
     def run(self) -> bool:
         """One merge after another, while there is one to do."""
-        n_done = n_dropped = 0
-        while groups := self._plan(load_manifest(self._directory).segments):
+        n_done = 0
+        while True:
             self._pause()
-            with ExitStack() as stack:
-                writer = None
-                if n_dropped > MAX_DROPPED:
-                    writer = stack.enter_context(VersionWriter(self._directory))
-                    groups = self._plan(writer.manifest.segments)
-                if groups and self._merge(groups[0], writer):
-                    n_done += 1
-                else:
-                    n_dropped += 1
+            with Snapshot.open(self._directory) as snapshot:
+                groups = plan_merges(snapshot.manifest.segments, self._unclean)
+                if not groups:
+                    break
+                n_done += self._merge([snapshot.segments.segments[number] for number in groups[0]])
         if self._purge:
             n_done += self._forget_retired()
         return n_done > 0
 
-    def _merge(self, group: Sequence[int], writer: VersionWriter | None) -> bool:
-        """Whether the group was replaced; not if the version has changed too much meanwhile."""
+    def _merge(self, sources: Sequence[Segment]) -> bool:
+        """Whether one segment took the place of these; not if a commit has done away with one meanwhile."""
         shutil.rmtree(self._working, ignore_errors=True)
-        with Snapshot.open(self._directory) as snapshot:
-            if max(group) >= len(snapshot.segments.segments):
-                return False
-            sources = [snapshot.segments.segments[number] for number in group]
-            parts = [(source.columns(), source.live_rows) for source in sources if source.n_live]
-            checkpoint("merge-begun")
-            record = write_working(self._working, MERGE_NAME, parts, self._pause) if parts else None
-            checkpoint("merge-written")
-            if writer is not None:
-                return self._publish(writer, sources, record)
-            with VersionWriter(self._directory) as writer:
-                return self._publish(writer, sources, record)
+        parts = [(source.columns(), source.live_rows) for source in sources if source.n_live]
+        checkpoint("merge-begun")
+        record = write_working(self._working, MERGE_NAME, parts, self._pause) if parts else None
+        checkpoint("merge-written")
+        with VersionWriter(self._directory) as writer:
+            return self._publish(writer, sources, record)
 
-    def _publish(self, writer: VersionWriter, sources: list[Segment], written: SegmentRecord | None) -> bool:
+    def _publish(
+        self, writer: VersionWriter, sources: Sequence[Segment], written: SegmentRecord | None
+    ) -> bool:
         manifest = writer.manifest
         present = {segment.name: segment for segment in manifest.segments}
         if any(source.name not in present for source in sources):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from indexing.manifest import load_manifest
+from indexing.merging import MERGE_CHECKPOINTS, merge_version
 from indexing.snapshot import Snapshot
 from indexing.verification import verify_version
 from indexing.version import CHECKPOINTS, VersionWriter
@@ -25,12 +27,16 @@ def results(snapshot: Snapshot) -> list[object]:
     return [(part.chunk_ids.tolist(), part.scores.tolist()) for part in found]
 
 
-def commit_second(directory: Path, crash_at: str | None) -> int:
+def run(arguments: list[str], crash_at: str | None = None) -> int:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     if crash_at:
         environment["FOOTNOTE_CRASH_AT"] = crash_at
-    command = [sys.executable, "-m", "tests.small_index", str(directory)]
+    command = [sys.executable, *arguments]
     return subprocess.run(command, env=environment, cwd=ROOT, timeout=60, check=False).returncode
+
+
+def commit_second(directory: Path, crash_at: str | None) -> int:
+    return run(["-m", "tests.small_index", str(directory)], crash_at)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +64,65 @@ def test_a_killed_commit(
     assert results(Snapshot.open(directory)) == after
     assert verify_version(directory) == []
     assert not list(directory.glob("*.new"))
+
+
+MERGE = """
+import pathlib, sys
+from indexing.merging import merge_version
+from indexing.version import VersionWriter
+from tests.small_index import FIRST
+
+directory, asked = pathlib.Path(sys.argv[1]), []
+
+def stop():
+    asked.append(True)
+    if len(asked) == 2:  # the merge has begun: more rows die
+        with VersionWriter(directory) as writer, writer.commit(change=3) as commit:
+            commit.replace_documents(FIRST.document_ids[20:40])
+    return False
+
+merge_version(directory, purge=True, stop=stop)
+"""
+
+
+def two_segments(directory: Path) -> None:
+    """One of them with dead rows."""
+    build_index(directory, FIRST)
+    commit_chunks(directory, SECOND, change=2)
+
+
+@pytest.fixture(scope="module")
+def merged(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    directory = tmp_path_factory.mktemp("merged") / "v"
+    two_segments(directory)
+    assert run(["-c", MERGE, str(directory)]) == 0
+    return results(Snapshot.open(directory))
+
+
+@pytest.mark.parametrize("point", MERGE_CHECKPOINTS)
+def test_a_killed_merge(tmp_path: Path, merged: list[object], point: str) -> None:
+    directory = tmp_path / "v"
+    two_segments(directory)
+    # The commit that comes between passes some of the points before the merge does.
+    crash_at = f"{point}:2" if point in CHECKPOINTS else point
+
+    assert run(["-c", MERGE, str(directory)], crash_at) == -signal.SIGKILL
+
+    snapshot = Snapshot.open(directory)
+    assert verify_version(directory) == []
+    if snapshot.manifest.change == 3:  # else the commit between did not come to pass
+        assert results(snapshot) == merged
+    with VersionWriter(directory) as writer, writer.commit(change=3) as commit:
+        commit.replace_documents(FIRST.document_ids[20:40])
+    merge_version(directory, purge=True)
+    assert results(Snapshot.open(directory)) == merged
+    assert verify_version(directory) == []
+    manifest = load_manifest(directory)
+    assert not any(segment.n_dead for segment in manifest.segments)
+    assert {path.name for path in directory.iterdir() if path.name[0] != "."} == {
+        "manifest.json",
+        *manifest.names,
+    }
 
 
 @pytest.mark.parametrize("point", ["manifest-written", "manifest-renamed"])
