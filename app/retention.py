@@ -22,18 +22,23 @@ logger = logging.getLogger(__name__)
 def superfluous(services: Services, collection_id: int, keep: int | None = None) -> Sequence[IndexVersionRow]:
     """The versions that are to go, the oldest last.
 
-    Kept are the one that is served, the `keep` ready ones that were served or made last, whatever is being
-    built, and of the failed ones those newer than every ready one: as long as no later build went well.
+    Kept are the one that is served, and `keep` ready ones beside it: first the one to go back to, then those
+    that were served or made last. Where `keep` is not given, it is as set, and the newest version is kept if
+    it was made since the last switch: it waits to be served. Whatever is being built is kept, and of the
+    failed ones those newer than every ready one: as long as no later build went well.
     """
     n_kept = services.settings.index.keep_versions if keep is None else keep
     with services.read() as session:
-        active = collections.get(session, collection_id).active_version_id
+        active = versions.active(session, collection_id)
+        previous = versions.previous(session, collection_id)
         rows = versions.list_all(session, collection_id=collection_id)
-    ready = [row for row in rows if row.status == "ready" and row.id != active]
-    ready.sort(key=lambda row: (row.activated_at or row.created_at, row.id), reverse=True)
+    ready = [row for row in rows if row.status == "ready" and row is not active]
+    ready.sort(key=lambda row: (row is previous, row.activated_at or row.created_at, row.id), reverse=True)
+    gone = {row.id for row in ready[n_kept:]}
     newest = max((row.created_at for row in rows if row.status == "ready"), default=None)
-    failed = [row for row in rows if row.status == "failed" and newest and row.created_at < newest]
-    gone = {row.id for row in [*ready[n_kept:], *failed]}
+    gone |= {row.id for row in rows if row.status == "failed" and newest and row.created_at < newest}
+    if keep is None and active is not None and active.activated_at is not None:
+        gone -= {row.id for row in ready if row.created_at == newest and newest > active.activated_at}
     return [row for row in rows if row.id in gone]
 
 

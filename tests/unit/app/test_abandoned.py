@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,8 +20,10 @@ from app.db import collections, versions
 from app.db.tables import IndexVersionRow
 from app.db.types import utc_now
 from app.services import Services
+from app.settings import ChunkerSettings
 from app.worker import Worker
 from indexing.locks import DirectoryLock
+from tests.unit.app import texts
 from tests.unit.app.texts import PAGES, collection_id, ingest, sources
 
 
@@ -31,10 +35,18 @@ def filled(services: Services) -> Services:
 
 def unfinished(services: Services, *, minutes: float, collection: str = "default") -> str:
     """A version whose build began so long ago and said nothing since."""
-    owner = collection_id(services, collection)
-    row = building.create(services, owner, services.encoder_spec(), services.chunker_spec())
-    age(services, row.id, minutes)
-    return row.id
+    version = texts.unfinished(services, collection)
+    age(services, version, minutes)
+    return version
+
+
+@contextmanager
+def other_recipe(services: Services) -> Iterator[None]:
+    """Builds are of another chunker for the block."""
+    before = services.settings
+    services.settings = before.model_copy(update={"chunker": ChunkerSettings(max_tokens=32)})
+    yield
+    services.settings = before
 
 
 def age(services: Services, version: str, minutes: float) -> None:
@@ -54,7 +66,9 @@ def directories(services: Services) -> set[str]:
 
 def test_an_old_unfinished_version_has_failed_and_its_files_go(filled: Services) -> None:
     before = directories(filled)
-    old, young = unfinished(filled, minutes=11), unfinished(filled, minutes=9)
+    old = unfinished(filled, minutes=60 * 24 + 1)
+    with other_recipe(filled):
+        young = unfinished(filled, minutes=60 * 24 - 1)
     abandoned.sweep(filled)
     assert (status(filled, old), status(filled, young)) == ("failed", "building")
     assert directories(filled) == before | {young}
@@ -63,7 +77,7 @@ def test_an_old_unfinished_version_has_failed_and_its_files_go(filled: Services)
 
 @pytest.mark.parametrize("of_writer", [True, False], ids=["its writer's lock", "its build's lock"])
 def test_what_someone_works_on_stays(filled: Services, of_writer: bool) -> None:
-    version = unfinished(filled, minutes=600)
+    version = unfinished(filled, minutes=60 * 48)
     folder = filled.settings.indexes_dir
     lock = DirectoryLock(folder / version) if of_writer else abandoned.BuildLock(folder, version)
     lock.acquire()
@@ -82,7 +96,7 @@ def test_a_build_holds_its_lock_from_end_to_end(filled: Services) -> None:
     def sweep_in_between(stage: str, _done: int, _total: int) -> None:
         with filled.read() as session:
             (row,) = versions.list_all(session, status="building")
-        age(filled, row.id, 600)
+        age(filled, row.id, 60 * 48)
         abandoned.sweep(filled)
         seen.append(f"{stage} {status(filled, row.id)}")
 
@@ -97,13 +111,39 @@ def test_a_build_holds_its_lock_from_end_to_end(filled: Services) -> None:
 def test_a_new_build_ends_the_abandoned_ones_of_its_collection(filled: Services) -> None:
     with filled.write() as session:
         collections.create(session, "other")
-    ours, theirs = unfinished(filled, minutes=11), unfinished(filled, minutes=11, collection="other")
-    building.build(filled, collection_id(filled))
-    assert (status(filled, ours), status(filled, theirs)) == ("failed", "building")
+    with other_recipe(filled):
+        ours = unfinished(filled, minutes=11)
+    theirs = unfinished(filled, minutes=11, collection="other")
+    built = building.build(filled, collection_id(filled)).id
+    assert (status(filled, ours), status(filled, theirs), status(filled, built)) == (
+        "failed",
+        "building",
+        "ready",
+    )
+
+
+def test_a_build_goes_on_with_an_abandoned_one_of_its_kind(filled: Services) -> None:
+    version = unfinished(filled, minutes=60)
+    assert building.build(filled, collection_id(filled)).id == version
+    assert status(filled, version) == "ready"
+
+
+def test_a_build_that_someone_works_on_is_not_taken_over(filled: Services) -> None:
+    version = unfinished(filled, minutes=60)
+    with abandoned.building_lock(filled.settings.indexes_dir, version):
+        assert building.build(filled, collection_id(filled)).id != version
+    assert status(filled, version) == "building"
+
+
+def test_an_abandoned_build_that_cannot_be_read_is_begun_anew(filled: Services) -> None:
+    version = unfinished(filled, minutes=60)
+    (filled.settings.indexes_dir / version / "manifest.json").unlink()
+    assert building.build(filled, collection_id(filled)).id != version
+    assert status(filled, version) == "failed"
 
 
 def test_a_worker_that_starts_ends_them_all(filled: Services) -> None:
-    version = unfinished(filled, minutes=11)
+    version = unfinished(filled, minutes=60 * 24 + 1)
     worker = Worker(filled)
     worker.stop()
     worker.run()
@@ -126,7 +166,7 @@ def test_directories_that_no_row_names_go_after_an_hour(filled: Services) -> Non
 
 
 def test_the_lock_of_a_killed_build_is_free(filled: Services) -> None:
-    version = unfinished(filled, minutes=11)
+    version = unfinished(filled, minutes=60 * 48)
     script = (
         "import sys, time\nfrom pathlib import Path\nfrom app.abandoned import BuildLock\n"
         "BuildLock(Path(sys.argv[1]), sys.argv[2]).acquire()\nprint('held', flush=True)\ntime.sleep(60)\n"
