@@ -111,29 +111,48 @@ class TermTableBuilder:
         self._sizes.append(len(found))
 
     def build(self) -> TermTable:
+        vocabulary, run_starts, ordinals = self._analyzed()
+        bounds = _starts(np.array(self._sizes, dtype=np.uint32))
+        numbers = np.array(self._runs, dtype=np.uint32)
+        parts = []
+        for first in range(0, max(len(self), 1), _ROWS_A_SLICE):
+            ends = bounds[first : first + _ROWS_A_SLICE + 1]
+            taken = numbers[ends[0] : ends[-1]]
+            starts, sizes = run_starts[taken], run_starts[taken + 1] - run_starts[taken]
+            lengths = np.diff(_starts(sizes)[ends - ends[0]])
+            parts.append(_counted(ordinals[spans(starts, sizes)], lengths))
+        n_entries, entries, counts, lengths = (
+            np.concatenate(columns) for columns in zip(*parts, strict=True)
+        )
+        return TermTable(
+            vocabulary=vocabulary,
+            starts=_starts(n_entries),
+            ordinals=entries,
+            counts=counts,
+            lengths=lengths,
+        )
+
+    def _analyzed(self) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint32]]:
+        """The vocabulary, and the ordinals of the terms of every run, one run after another with starts."""
         analyzer = build_analyzer()
         terms_of = [analyzer.analyze(run.decode()) for run in self._numbers]
         key_of = {term: term_key(term) for terms in terms_of for term in terms}
         keys = np.fromiter((key_of[term] for terms in terms_of for term in terms), np.uint64)
         vocabulary, ordinals = np.unique(keys, return_inverse=True)
-        bounds = _starts(np.fromiter(map(len, terms_of), np.int64, count=len(terms_of)))
+        sizes = np.fromiter(map(len, terms_of), np.int64, count=len(terms_of))
+        return vocabulary, _starts(sizes), ordinals.astype(np.uint32)
 
-        tokens = np.array(self._runs, dtype=np.uint32)
-        sizes = np.diff(bounds)[tokens]
-        row_starts = _starts(np.array(self._sizes, dtype=np.uint32))
-        lengths = np.diff(_starts(sizes)[row_starts])
-        # One number for a row and a term: rows first, so that sorting gathers what goes together.
-        entries = np.repeat(np.arange(len(lengths), dtype=np.uint64) << np.uint64(32), lengths)
-        entries |= ordinals.astype(np.uint64)[spans(bounds[tokens], sizes)]
-        entries, counts = np.unique(entries, return_counts=True)
-        owners = entries >> np.uint64(32)
-        return TermTable(
-            vocabulary=vocabulary,
-            starts=np.searchsorted(owners, np.arange(len(lengths) + 1, dtype=np.uint64)),
-            ordinals=entries.astype(np.uint32),
-            counts=np.minimum(counts, MAX_COUNT).astype(np.uint8),
-            lengths=lengths.astype(np.uint32),
-        )
+
+def _counted(
+    ordinals: NDArray[np.uint32], lengths: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint8], NDArray[np.uint32]]:
+    """The columns of rows whose terms stand one row after another: entries, ordinals, counts and lengths."""
+    # One number for a row and a term: rows first, so that sorting gathers what goes together.
+    keys = np.repeat(np.arange(len(lengths), dtype=np.uint64) << np.uint64(32), lengths)
+    entries, counts = np.unique(keys | ordinals, return_counts=True)
+    n_entries = np.bincount(entries >> np.uint64(32), minlength=len(lengths))
+    counts = np.minimum(counts, MAX_COUNT).astype(np.uint8)
+    return n_entries, entries.astype(np.uint32), counts, lengths.astype(np.uint32)
 
 
 class _Numbers(dict[bytes, int]):
