@@ -111,6 +111,11 @@ class WorkerSettings(Area):
     )
     nice: int = Field(10, ge=0, le=19, description="How far the worker gives way to searches")
 
+    @property
+    def claimed_bytes(self) -> int:
+        """Bytes of files taken together, by what is set and what the ceiling allows for."""
+        return min(self.batch_bytes, self.memory_bytes // 64)
+
 
 class SyncSettings(Area):
     """`footnote sync`."""
@@ -124,11 +129,6 @@ class SyncSettings(Area):
     poll_seconds: float = Field(
         10.0, gt=0, description="With --watch, pause between looks where changes are not announced"
     )
-
-    @property
-    def claimed_bytes(self) -> int:
-        """Bytes of files taken together, by what is set and what the ceiling allows for."""
-        return min(self.batch_bytes, self.memory_bytes // 64)
 
 
 class SearchSettings(Area):
