@@ -76,13 +76,9 @@ def test_children_are_found_while_they_run() -> None:
 def test_a_shortage_is_told_from_other_errors() -> None:
     assert memory.is_shortage(MemoryError())
     assert memory.is_shortage(RuntimeError("Non-zero status code: std::bad_alloc"))
-    try:
-        try:
-            raise MemoryError
-        except MemoryError as error:
-            raise ValueError("wrapped") from error
-    except ValueError as error:
-        assert memory.is_shortage(error)
+    wrapped = ValueError("wrapped")
+    wrapped.__cause__ = MemoryError()
+    assert memory.is_shortage(wrapped)
     assert not memory.is_shortage(ValueError("bad allocation of seats"))
 
 
