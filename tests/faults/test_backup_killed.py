@@ -124,7 +124,8 @@ def test_a_killed_backup(tmp_path: Path, point: str, before: str) -> None:
         assert (file.read_bytes() if file.exists() else None) == earlier
     with opened(settings) as services:
         assert state_of(services) == state
-        assert links.sweep(services.store, older_than_seconds=-1) == 1
+        n_left = 0 if point in ("backup-written", "backup-renamed") else 1
+        assert links.sweep(services.store, older_than_seconds=-1) == n_left
     assert run("backup", file, settings) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["backup.tar", "home"]
     with file.open("rb") as archive:
