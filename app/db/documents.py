@@ -348,13 +348,11 @@ def delete_all(
 
 
 def _owned() -> list[tuple[Table, Column[Any]]]:
-    """Every table whose rows belong to a document, with the column that says to which."""
-    return [
-        (key.parent.table, key.parent)
-        for table in Base.metadata.sorted_tables
-        for key in table.foreign_keys
-        if key.column is _DOCUMENTS.c.id
-    ]
+    """Every table whose rows belong to a document, and the column that says to which; inner ones first."""
+    keys: list[Column[Any]] = [_DOCUMENTS.c.id]
+    for table in Base.metadata.sorted_tables:
+        keys += [key.parent for key in table.foreign_keys if any(key.column is known for known in keys)]
+    return [(column.table, column) for column in reversed(keys[1:])]
 
 
 def _n_deleted(session: Session, table: Table, condition: ColumnElement[bool]) -> int:

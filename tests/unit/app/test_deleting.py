@@ -62,7 +62,7 @@ def test_the_receipt_says_what_was_removed_where(filled: Services) -> None:
     receipt = deleting.delete(filled, id_of("secret.md"))
     version = active_of(filled)
     assert receipt.rows == {
-        "documents": 1, "revisions": 1, "chunks": 1, "attributes": 0, "synced_files": 0,
+        "documents": 1, "revisions": 1, "text_parts": 0, "chunks": 1, "attributes": 0, "synced_files": 0,
         "vectors": 1, "redacted_jobs": 1, "redacted_answers": 0,
     }  # fmt: skip
     assert receipt.files == {"removed": 1, "kept": 0, "kept_for_documents": 0}
@@ -171,9 +171,10 @@ def test_many_are_chosen_by_filter_and_pattern(filled: Services) -> None:
     assert sources(source="secret.*", where={"source": {"$ne": "secret.txt"}}) == ["secret.md"]
     assert sources(document_ids=(id_of("tea.md"), 5)) == ["tea.md"]
     assert sources(source="SECRET*") == []
-    for nothing in ({}, {"where": {}}, {"document_ids": ()}):
+    nothings: list[dict[str, object]] = [{}, {"where": {}}, {"document_ids": ()}]
+    for nothing in nothings:
         with pytest.raises(InvalidRequest):
-            sources(**nothing)  # type: ignore[arg-type]
+            sources(**nothing)
     chosen = deleting.chosen(filled, Choice(collection="default", source="secret.*"))
     (receipt,) = deleting.delete_many(filled, collections.id_of("default"), [key for key, _ in chosen])
     assert receipt.rows["documents"] == 2
