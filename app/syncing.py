@@ -12,7 +12,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -207,8 +207,8 @@ def sync(
             # Last, so that the vectors of what only moved are still there. A renamed file is not looked for
             # again: where names differ by case only, it is found under the old name too.
             before = [one.before for one in renamed]
-            _delete(services, before, folder, identity, look_again=False)
-            report.deleted = _delete(services, made.delete, folder, identity)
+            _delete(services, collection_id, before, folder, identity, look_again=False)
+            report.deleted = _delete(services, collection_id, made.delete, folder, identity)
     return report
 
 
@@ -460,6 +460,7 @@ def _collect(services: Services, taken: dict[int, str], report: Report) -> None:
 
 def _delete(
     services: Services,
+    collection_id: int,
     gone: Sequence[Known],
     folder: Path,
     identity: tuple[int, int] | None,
@@ -471,18 +472,15 @@ def _delete(
     With `look_again` a document whose file came back meanwhile is left.
     """
     deleted: list[str] = []
-    for item in gone:
+    for batch in in_batches(gone, FILES_A_TRANSACTION):
+        absent = [item for item in batch if not (look_again and os.path.lexists(item.source))]
         if identity_of(folder) != identity:
             raise Conflict(
                 f"The folder {source_of(folder)} went away during the sync; {len(deleted)} documents were "
                 "deleted before that.",
                 code="folder_changed",
             )
-        if look_again and os.path.lexists(item.source):
-            continue
-        try:
-            intake.delete(services, item.document_id)
-        except DocumentNotFound:
-            continue
-        deleted.append(item.source)
+        with suppress(DocumentNotFound):  # where someone else deleted them all meanwhile
+            intake.delete_all(services, collection_id, [item.document_id for item in absent])
+        deleted += [item.source for item in absent]
     return deleted
