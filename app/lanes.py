@@ -40,9 +40,7 @@ class Lanes:
 
     def _keep_up(self) -> None:
         try:
-            self._upkeep.prepare()
-            self._prepared.set()
-            self._upkeep.run(prepare=False)
+            self._upkeep.run(on_ready=self._prepared.set)
         except BaseException as error:
             self._error = error
         finally:

@@ -72,12 +72,13 @@ class Worker:
             ),
         )
 
-    def run(self, *, prepare: bool = True) -> None:
+    def run(self, *, prepare: bool = True, on_ready: Callable[[], None] = lambda: None) -> None:
         """Works until `stop` is called; a database that cannot be reached is waited for."""
-        if prepare:
-            self.prepare()
         logger.info("worker started", extra={"action": "worker_started", "worker": self.name})
         with self._beating():
+            if prepare:
+                self.prepare()
+            on_ready()
             while not self._stopping.is_set():
                 if not self._safely(self.step) and not self._safely(self._keep_up):
                     self._stopping.wait(self.services.settings.worker.poll_seconds)
