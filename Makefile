@@ -56,7 +56,7 @@ BENCH_RESULTS := benchmarks/results
 bench: $(INSTALLED_TEST)  ## Run the benchmark scripts, for about an hour; each writes JSON to benchmarks/results
 	@mkdir -p $(BENCH_RESULTS)/tmp; set -e; \
 	run() { echo "== $$1"; $(BIN)/python -m benchmarks."$$@" --json $(BENCH_RESULTS)/$$1.json; }; \
-	run search; run service; run ingest --data $(BENCH_DATA)/wiki-passages-6k/corpus.jsonl; \
+	run search; run lexical; run service; run ingest --data $(BENCH_DATA)/wiki-passages-6k/corpus.jsonl; \
 	[ -d $(BENCH_DATA) ] || { echo 'no collections in $(BENCH_DATA): the rest is left out'; exit 0; }; \
 	run encoder --data $(BENCH_DATA); run answers_squad $(BENCH_DATA)/squad-dev23; \
 	run answers_confidence $(BENCH_DATA); \
