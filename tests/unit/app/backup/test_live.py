@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -56,6 +57,13 @@ class Writer:
             step += 1
             stopped.wait(0.01)
 
+    def wait_for(self, n_steps: int) -> None:
+        """Until so many steps were acknowledged."""
+        deadline = time.monotonic() + 120
+        while max(list(self.acknowledged.values()), default=0) < n_steps:
+            assert time.monotonic() < deadline, "too little happened"
+            time.sleep(0.02)
+
     def _delete(self, source: str) -> None:
         with self.services.read() as session:
             default = collections.get_by_name(session, "default").id
@@ -97,16 +105,14 @@ def at_work(services: Services) -> Iterator[Writer]:
 def test_every_backup_of_a_service_at_work_is_a_state_it_had(database_url: str, tmp_path: Path) -> None:
     taken = []
     with opened(settings_for(tmp_path / "source", database_url)) as services, at_work(services) as writer:
-        pause = threading.Event()
         for number in range(N_BACKUPS):
-            pause.wait(0.5)
+            writer.wait_for(8 * (number + 1))
             before = dict(writer.acknowledged)
             path = tmp_path / f"{number}.tar"
             done = writing.back_up(services, path, say=quiet)
             assert done.manifest.missing_files == ()
             taken.append((path, before, dict(writer.begun)))
         deletes = writer.deletes
-    assert max(taken[-1][1].values()) > 20, "too little happened for the test to mean something"
     for number, (path, before, begun) in enumerate(taken):
         settings = settings_for(tmp_path / f"there-{number}", "")
         restore(settings, path)
@@ -154,7 +160,7 @@ def check_instant(
             for step in steps
             if step == 0 or (step - 1) % N_SOURCES == source
         }
-        assert found.get(f"{source}.md", "none") in possible, (source, steps)
+        assert found.get(f"{source}.md") in possible, (source, steps)
 
 
 def check_index(services: Services) -> None:
@@ -162,4 +168,6 @@ def check_index(services: Services) -> None:
         row = versions.active(session, collections.get_by_name(session, "default").id)
     assert row is not None
     report = verifying.verify(services, row.id)
-    assert (report.problems, report.behind) == ((), 0)
+    # A vector is kept for a while when the text that it was made for was replaced meanwhile.
+    assert [problem for problem in report.problems if problem.kind != "orphan_vectors"] == []
+    assert report.behind == 0
