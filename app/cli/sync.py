@@ -61,9 +61,9 @@ def sync_command(
 ) -> None:
     """Make a collection mirror a folder: new, changed, renamed and deleted files.
 
-    Only documents that a sync took from this folder are ever deleted. A renamed file keeps its title, metadata
-    and vectors. Hidden files are left out, and what --include and --exclude leave out is neither taken nor
-    deleted. Ctrl-C leaves a state from which the same command goes on.
+    Only documents that a sync took from this folder are ever deleted. A renamed file keeps its title, its
+    metadata and its vectors. Hidden files are left out, and what --include and --exclude leave out is neither
+    taken nor deleted. Ctrl-C leaves a state from which the same command goes on.
 
     Examples:
 
