@@ -18,6 +18,7 @@ from app.preparing import chunk_missing, encode_texts
 from indexing.chunking import ChunkerSpec
 from indexing.encoding.factory import EncoderSpec
 from indexing.errors import IndexDamaged, IndexVersionError
+from indexing.files import checkpoint
 from indexing.manifest import VersionSpec, load_manifest
 from indexing.snapshot import Snapshot
 from indexing.version import VersionWriter, create_version
@@ -92,10 +93,12 @@ def build(
             row = stack.enter_context(_new(services, collection_id, *wanted))
         try:
             _fill(services, row, say)
+            checkpoint("version-filled")
             say("verify", 0, 1)
             if found := verifying.index_problems(services, row):
                 raise IndexDamaged("; ".join(f"{problem.path}: {problem.detail}" for problem in found[:5]))
             say("verify", 1, 1)
+            checkpoint("version-verified")
         except (BuildStopped, KeyboardInterrupt):
             logger.info("build interrupted", extra={"action": "build_interrupted", "version": row.id})
             raise
@@ -107,7 +110,9 @@ def build(
             raise
         with services.write() as session:
             versions.set_status(session, row.id, "ready")
-            return versions.get(session, row.id)
+            row = versions.get(session, row.id)
+        checkpoint("version-ready")
+        return row
 
 
 def rebuild(services: Services, row: IndexVersionRow, progress: Say | None = None) -> IndexVersionRow:
@@ -139,6 +144,7 @@ def _new(
                 chunker_fingerprint=chunker_spec.fingerprint,
             ),
         )
+        checkpoint("version-created")
         with services.write() as session:
             # Who removes the chunks of a chunker that no version uses holds the same lock.
             collections.lock(session, collection_id)
@@ -154,6 +160,7 @@ def _new(
                 dim=encoder.dim,
                 directory=version_id,
             )
+        checkpoint("version-recorded")
         yield row
 
 

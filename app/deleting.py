@@ -32,6 +32,7 @@ from app.ids import parse_id
 from app.intake import FilesGone
 from app.probing import Found, Search
 from indexing.errors import IndexingError
+from indexing.files import checkpoint
 from indexing.merging import merge_version
 from indexing.version import VersionWriter
 
@@ -140,6 +141,7 @@ def delete_some(services: Services, collection_id: int, document_ids: Sequence[i
     notes = [note] if note else []
     taken = intake.delete_all(services, collection_id, document_ids)
     removals = remove_from_indexes(services, collection_id, [(taken.change_number, taken.document_ids)])
+    checkpoint("deletion-indexed")
     try:
         after = probing.found(services, collection_id, searches)
     except IndexingError as error:
@@ -187,6 +189,7 @@ def delete_collection(services: Services, name: str) -> Receipt:
             receipt={"rows": counts},
         )
         collections.delete(session, row.id)
+    checkpoint("collection-deleted")
     files = intake.remove_files(services, hashes, hashes)
     removals = [_remove_version(services, version_id, row.change_number) for version_id in version_ids]
     details = {**kept.receipt, "files": _files(files), "indexes": [asdict(item) for item in removals]}
@@ -260,10 +263,12 @@ def purge(services: Services, collection_id: int, stop: Callable[[], bool] = lam
             merge_version(_directory(services, item.version), purge=True, stop=stop)
         except (IndexingError, OSError, TimeoutError) as error:
             pending.append(f"index version {item.version}: {error}")
+    checkpoint("purge-merged")
     n_vectors = retention.forget_orphans(services, 0.0)
     wiped = wiping.wipe(services.engine)
     if not wiped.is_done:
         pending.append(wiped.detail)
+    checkpoint("purge-wiped")
     done = () if pending or stop() else tuple(row.id for row in rows)
     with services.write() as session:
         deletions.mark_purged(session, done)

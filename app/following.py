@@ -22,6 +22,7 @@ from indexing.chunking import Chunker, ChunkerSpec
 from indexing.encoding.base import Encoder, Progress
 from indexing.encoding.factory import EncoderSpec
 from indexing.errors import IndexOutdated
+from indexing.files import checkpoint
 from indexing.version import Commit, VersionWriter
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def commit_pending(services: Services, version_id: str, progress: Progress | Non
         while _commit_some(services, row, recipe, writer, progress):
             pass
         manifest = writer.manifest
+    checkpoint("index-committed")
     with services.write() as session:
         versions.set_counts(
             session,

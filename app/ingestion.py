@@ -34,6 +34,7 @@ from app.settings import Settings
 from indexing.chunking import Chunker
 from indexing.encoding.base import Encoder
 from indexing.errors import LoadError
+from indexing.files import checkpoint
 from indexing.loaders import LoaderPool
 from indexing.types import Chunk, LoadedText, text_hash
 
@@ -131,13 +132,17 @@ def _ingest_together(
     begun = begin(services, board, jobs)
     if not begun:
         return
+    checkpoint("batch-begun")
     version = building.ensure_active(services, collection_id)
     recipe = following.recipe_of(services, version)
     cut = cut_all(board, load(services, pool, board, begun), recipe.chunker)
     encoded = encode(services, board, recipe.encoder, cut)
+    checkpoint("batch-encoded")
     saved = save(services, board, collection_id, encoded, version.chunker_fingerprint)
+    checkpoint("batch-saved")
     # Another version may have been activated since.
     following.commit_pending(services, building.ensure_active(services, collection_id).id)
+    checkpoint("batch-indexed")
     publish(services, board, collection_id, saved)
 
 
@@ -248,4 +253,6 @@ def publish(services: Services, board: Board, collection_id: int, saved: Sequenc
     with services.write() as session:
         published = batches.publish(session, collection_id, numbers)
         board.succeed(session, [item.job for item in saved])
+        checkpoint("batch-publishing")
+    checkpoint("batch-published")
     remove_files(services, published.content_hashes)

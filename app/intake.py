@@ -15,6 +15,7 @@ from app.db.tables import DocumentRow, JobRow
 from app.db.texts import checked_text
 from app.ids import format_id
 from app.store import StoredFile
+from indexing.files import checkpoint
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -89,7 +90,10 @@ def submit(services: Services, submission: Submission, stream: BinaryIO) -> Acce
     with services.store.adding():
         stored = keep_file(services, stream)
         with services.write() as session:
-            return accept(services, session, submission, stored)
+            accepted = accept(services, session, submission, stored)
+            checkpoint("document-accepting")
+        checkpoint("document-accepted")
+        return accepted
 
 
 def keep_file(services: Services, stream: BinaryIO) -> StoredFile:
@@ -253,6 +257,8 @@ def patch(
         _check_growth(size, document.meta)
         if document.title != before:
             enqueue(services, session, document, documents.reopen(session, document_id))
+        checkpoint("document-patching")
+    checkpoint("document-patched")
 
 
 def delete(services: Services, document_id: int) -> TakenOut:
@@ -294,6 +300,8 @@ def delete_all(services: Services, collection_id: int, document_ids: Iterable[in
             change_number=deleted.change_number,
             receipt={"rows": rows},
         )
+        checkpoint("document-deleting")
+    checkpoint("document-deleted")
     return TakenOut(
         deletion_id=receipt.id,
         collection_id=collection_id,

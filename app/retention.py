@@ -12,6 +12,7 @@ from app.db import collections, leftovers, versions
 from app.db.errors import VersionActive, VersionNotFound
 from app.db.tables import IndexVersionRow
 from app.errors import Conflict
+from indexing.files import checkpoint
 
 if TYPE_CHECKING:
     from app.services import Services
@@ -111,8 +112,10 @@ def _removed(services: Services, version_id: str) -> bool:
         with abandoned.both_locks(directory.parent, version_id):
             with services.write() as session:
                 versions.delete(session, version_id)
+            checkpoint("version-forgotten")
             services.indexes.forget(version_id)
             shutil.rmtree(directory, ignore_errors=True)
+            checkpoint("version-removed")
     except (TimeoutError, VersionActive, VersionNotFound):
         return False
     return True

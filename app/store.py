@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from app.errors import PayloadTooLarge
+from indexing.files import checkpoint
 
 BLOCK = 1024 * 1024
 
@@ -66,7 +67,9 @@ class FileStore:
                 stored = _copy(stream, out, max_bytes)
                 out.flush()
                 os.fsync(out.fileno())
+            checkpoint("file-written")
             self._publish(written, self.path(stored.content_hash))
+            checkpoint("file-stored")
         finally:
             written.unlink(missing_ok=True)
         return stored
@@ -84,6 +87,7 @@ class FileStore:
         path = self.path(content_hash)
         existed = path.exists()
         path.unlink(missing_ok=True)
+        checkpoint("file-removed")
         return existed
 
     def _publish(self, written: Path, final: Path) -> None:

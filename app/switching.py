@@ -13,6 +13,7 @@ from app.db.tables import IndexVersionRow
 from app.errors import Conflict
 from app.following import commit_pending
 from indexing.errors import IndexVersionError
+from indexing.files import checkpoint
 
 if TYPE_CHECKING:
     from app.services import Services
@@ -130,6 +131,8 @@ def _switch(services: Services, version_id: str) -> IndexVersionRow:
     with services.write() as session:
         row = versions.activate(session, version_id)
         name = collections.get(session, row.collection_id).name
+        checkpoint("version-activating")
+    checkpoint("version-activated")
     logger.info(
         "index version served", extra={"action": "index_switched", "version": version_id, "collection": name}
     )

@@ -32,6 +32,7 @@ from app.ingestion import ingest
 from app.intake import INGEST
 from app.upkeep import HANDLERS, Upkeep
 from indexing.errors import IndexingError
+from indexing.files import checkpoint
 from indexing.loaders import LoaderPool, LoadLimits
 
 if TYPE_CHECKING:
@@ -176,6 +177,8 @@ class Worker:
                     max_bytes=settings.claimed_bytes,
                     lease_seconds=settings.lease_seconds,
                 )
+        if batch:
+            checkpoint("job-claimed")
         with self._lock:
             self._held = {job.id: job for job in batch}
             self._stopped_jobs = set()
@@ -226,8 +229,10 @@ class Worker:
             with self.services.write() as session:
                 self.fail(session, job, error.code, str(error), retry=False)
             return
+        checkpoint("job-worked")
         with self.services.write() as session:
             queue.succeed(session, self.name, job.id, result=result)
+        checkpoint("job-succeeded")
         self._let_go(job)
 
     def _saying(self, job: JobRow) -> Say:
