@@ -30,7 +30,7 @@ from app.errors import (
 )
 from app.generation.errors import GenerationError
 from app.logs import request_id
-from indexing.errors import IndexDamaged, IndexingError, IndexMissing, LoadError
+from indexing.errors import IndexDamaged, IndexingError, IndexMissing, IndexOutdated, LoadError
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ MEDIA_TYPE = "application/problem+json"
 
 INDEX_ADVICE = (
     "The index of this collection cannot be used; `footnote index verify` says why, and "
-    "`footnote index rebuild` makes it anew from the database."
+    "`footnote index repair` makes it anew from the database."
 )
 
 STATUS: Mapping[type[Exception], int] = {
@@ -115,7 +115,7 @@ def problem_of(error: Exception) -> Problem:
             code="internal_error",
             detail="Something went wrong; the log has the details under this request id.",
         )
-    if isinstance(error, IndexMissing | IndexDamaged):
+    if isinstance(error, IndexMissing | IndexDamaged | IndexOutdated):
         # The message names files, which are none of a client's business.
         logger.error("index not usable", exc_info=error, extra={"action": "index_error"})
         return Problem(status=status, code=error.code, detail=INDEX_ADVICE)

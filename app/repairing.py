@@ -49,6 +49,7 @@ CURES: Mapping[str, str] = {
     "checksum": _ANEW,
     "unreadable": _ANEW,
     "count": _ANEW,
+    "columns": _ANEW,
     "postings": _ANEW,
     "outdated": _ANEW,
     "directory": _ANEW,

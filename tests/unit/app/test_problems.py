@@ -68,6 +68,7 @@ STATUS: dict[str, int] = {
     "index_error": 503,
     "index_missing": 503,
     "index_damaged": 503,
+    "index_outdated": 503,
     "encoder_mismatch": 503,
     # app.generation.errors
     "generation_error": 502,
