@@ -36,6 +36,8 @@ _ROWS_A_POSTING = 4
 # The highest scores are looked for first among the highest of so many parts of a segment.
 _STRIDES = 64
 _KEPT_BUFFERS = 4
+# By how much scores may differ between single and double precision, and more.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,9 @@ class _Span:
     number: int
     start: int
     stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +75,7 @@ class LexicalIndex:
         # What a term adds for its weight, by the count in a row and the code of the row's length.
         counts = np.arange(256, dtype=np.float64)[:, None]
         self._impacts = term_weight(counts, coded_lengths(), average_length).ravel()
+        self._highest_impact = float(self._impacts.max())
 
     def search(self, text: str, limit: int, selection: Selection | None = None) -> Found:
         """The `limit` best chunks that share a term with the text, best first, ties by chunk id.
@@ -126,7 +132,7 @@ class LexicalIndex:
     def _frequency(self, segment: Segment, span: _Span) -> int:
         """In how many live rows of the segment the term stands."""
         if segment.live is None:
-            return span.stop - span.start
+            return len(span)
         place = (segment.name, span.start)
         if place not in self._live_frequencies:
             rows = segment.postings.rows[span.start : span.stop]
@@ -139,16 +145,30 @@ class LexicalIndex:
     ) -> tuple[Rows, Floats]:
         """The `limit` best of the rows that the mask allows, or those of them with the least score."""
         spans = terms.spans[segment]
-        n_postings = sum(span.stop - span.start for span in spans)
-        scan_cost = n_postings + len(segment) / _ROWS_A_POSTING
-        if mask is not None and size * len(spans) * _LOOKUP_COST < scan_cost:
-            allowed = np.flatnonzero(mask)
-            rows, scores = _highest(self._scores_of(segment, allowed, terms), limit, least)
-            return allowed[rows], scores
+        needed = self._needed(spans, terms, least)
+        n_needed = sum(map(len, needed))
+        scan_cost = sum(map(len, spans)) + len(segment) / _ROWS_A_POSTING
+        if min(size, n_needed) * len(spans) * _LOOKUP_COST < scan_cost:
+            if mask is not None and size < n_needed:
+                candidates = np.flatnonzero(mask)
+            else:
+                candidates = _rows_of(segment, needed, mask)
+            rows, scores = _highest(self._scores_of(segment, candidates, terms), limit, least)
+            return candidates[rows], scores
         with self._scores(segment, terms) as scores_of_all:
             if mask is not None:
                 scores_of_all *= mask
             return _highest(scores_of_all, limit, least)
+
+    def _needed(self, spans: list[_Span], terms: _Terms, least: float) -> list[_Span]:
+        """The terms of which a row must have one to come to the least score (MaxScore's essential lists)."""
+        by_weight = sorted(spans, key=lambda span: terms.weights[span.number])
+        bound = 0.0
+        for n_lighter, span in enumerate(by_weight):
+            bound += self._highest_impact * terms.weights[span.number]
+            if bound >= least * (1 - _ROUNDING):
+                return by_weight[n_lighter:]
+        return []
 
     @contextmanager
     def _scores(self, segment: Segment, terms: _Terms) -> Iterator[Doubles]:
@@ -199,6 +219,17 @@ def _pointing_to_rows() -> Iterator[None]:
         yield
     except IndexError as exc:
         raise IndexDamaged(f"The postings of a term are damaged: {exc}") from exc
+
+
+def _rows_of(segment: Segment, spans: list[_Span], mask: Mask | None) -> Rows:
+    """The rows with one of the terms that the mask allows, rising."""
+    none = np.empty(0, dtype=np.uint32)
+    parts = [segment.postings.rows[span.start : span.stop] for span in spans]
+    rows = np.unique(np.concatenate([none, *parts])).astype(np.int64)
+    if mask is None:
+        return rows
+    with _pointing_to_rows():
+        return rows[mask[rows]]
 
 
 def _spans(segment: Segment, keys: NDArray[np.uint64]) -> Iterator[_Span]:

@@ -250,6 +250,47 @@ def test_ties_and_limits_among_many(many: tuple[Snapshot, SmallChunks], text: st
         np.testing.assert_array_equal(found.scores, scores[matching][order[:limit]])
 
 
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> tuple[Snapshot, SmallChunks]:
+    """Common words in most rows, and some words in few of them, often twice with equal scores."""
+    chunks = made_up_chunks(12_000, seed=31, max_words=9, per_document=1)
+    rng = np.random.default_rng(0)
+    for word, n in (("zebra", 1), ("yak", 12), ("walrus", 90), ("vole", 700)):
+        for row in rng.choice(len(chunks), n, replace=False):
+            chunks.texts[row] += f" {word}"
+    directory = tmp_path_factory.mktemp("uneven") / "v"
+    build_index(directory, chunks.rows(slice(0, 9000)), chunks.rows(slice(9000, None)))
+    gone = np.sort(rng.choice(chunks.document_ids, 500, replace=False))
+    with VersionWriter(directory) as writer, writer.commit(change=3) as commit:
+        commit.replace_documents(gone)
+    return Snapshot.open(directory), chunks.rows(~np.isin(chunks.document_ids, gone))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    words=st.lists(st.sampled_from(["zebra", "yak", "walrus", "vole", *WORDS[:4]]), min_size=1, max_size=7),
+    limit=st.sampled_from([1, 5, 20, 100, 1000]),
+    n_allowed=st.sampled_from([None, 10, 600, 6000]),
+)
+def test_rare_words_beside_common_ones(
+    uneven: tuple[Snapshot, SmallChunks], words: list[str], limit: int, n_allowed: int | None
+) -> None:
+    snapshot, chunks = uneven
+    text, selection = " ".join(words), None
+    scores = snapshot.lexical.score(text, chunks.chunk_ids)
+    matching = scores > 0
+    if n_allowed is not None:
+        allowed = np.sort(np.random.default_rng(1).choice(chunks.document_ids, n_allowed, replace=False))
+        matching &= np.isin(chunks.document_ids, allowed)
+        selection = snapshot.select(allowed)
+    order = np.lexsort((chunks.chunk_ids[matching], -scores[matching]))[:limit]
+
+    found = snapshot.lexical.search(text, limit, selection)
+
+    np.testing.assert_array_equal(found.chunk_ids, chunks.chunk_ids[matching][order])
+    np.testing.assert_array_equal(found.scores, scores[matching][order])
+
+
 def test_a_count_beyond_255_counts_as_255(tmp_path: Path) -> None:
     long = "salt " * 255 + "copper " * 745
     longer = "salt " * 300 + "copper " * 700
