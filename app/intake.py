@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -329,3 +329,16 @@ def remove_files(
         n_removed = sum(services.store.remove(content_hash) for content_hash in gone)
         n_keepers = documents.n_with_contents(session, kept)
     return FilesGone(n_removed=n_removed, n_kept=len(kept), n_keepers=n_keepers)
+
+
+def sweep_files(services: Services, stop: Callable[[], bool] = lambda: False) -> int:
+    """Removes files that no revision names: what a kill left between the store and the database; how many.
+
+    Folder by folder, so that no one who adds a file waits long. `stop` is asked before each.
+    """
+    n_removed = 0
+    for names in services.store.folders():
+        if stop():
+            break
+        n_removed += remove_files(services, names).n_removed
+    return n_removed

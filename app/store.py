@@ -82,6 +82,11 @@ class FileStore:
             path.unlink(missing_ok=True)
         return len(left)
 
+    def folders(self) -> Iterator[list[str]]:
+        """The hashes of the files, folder by folder, sorted."""
+        for folder in sorted(self.folder.glob("??")):
+            yield sorted(path.name for path in folder.iterdir())
+
     def remove(self, content_hash: str) -> bool:
         """Whether there was such a file; it is gone now."""
         path = self.path(content_hash)

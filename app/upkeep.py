@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from app import building, repairing, retention, switching, verifying
+from app import building, intake, repairing, retention, switching, verifying
 from app.building import Say
 from app.db import collections, versions
 from app.db.tables import IndexVersionRow, JobRow
@@ -106,6 +107,7 @@ class Upkeep:
         self._services = services
         self._tidied = 0.0
         self._orphans = time.monotonic()
+        self._swept = -math.inf
 
     def step(self, stop: Callable[[], bool]) -> bool:
         """Does the next thing that is due; False when none was. `stop` is asked now and then."""
@@ -118,6 +120,9 @@ class Upkeep:
         if now - self._orphans >= ORPHANS_PAUSE_SECONDS:
             self._orphans = now
             return retention.forget_orphans(self._services, verifying.GRACE_SECONDS, stop) > 0
+        if now - self._swept >= ORPHANS_PAUSE_SECONDS:
+            self._swept = now
+            return intake.sweep_files(self._services, stop) > 0
         return False
 
     def _merge(self, stop: Callable[[], bool]) -> bool:

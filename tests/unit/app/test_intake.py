@@ -132,3 +132,14 @@ def test_metadata_does_not_grow_beyond_the_limit_patch_by_patch(services: Servic
     with pytest.raises(MetadataError):
         send_one(services, metadata={"b": half})
     patch(services, metadata={"a": None, "b": half})
+
+
+def test_files_that_no_document_names_are_swept_away_and_no_others(services: Services) -> None:
+    with services.store.adding():
+        left = intake.keep_file(services, BytesIO(b"killed before the database knew of it"))
+    kept = intake.submit(services, intake.Submission(filename="kept.md"), BytesIO(b"# Kept")).document
+    assert intake.sweep_files(services, lambda: True) == 0
+    assert intake.sweep_files(services) == 1
+    assert not services.store.path(left.content_hash).exists()
+    assert services.store.path(kept.content_hash).exists()
+    assert intake.sweep_files(services) == 0
