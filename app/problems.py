@@ -107,6 +107,14 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         logger.error("disk full", exc_info=error, extra={"action": "storage_full"})
         return Problem(status=507, code="storage_full", detail="There is no room left on the service's disk.")
+    if isinstance(error, MemoryError):
+        logger.error("out of memory", exc_info=error, extra={"action": "out_of_memory"})
+        return Problem(
+            status=503,
+            code="out_of_memory",
+            detail="The service is short of memory; FOOTNOTE_SERVER_MEMORY_BYTES is its ceiling.",
+            retry_after_seconds=5,
+        )
     status = next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), None)
     if status is None:
         logger.error("unexpected error", exc_info=error, extra={"action": "unexpected_error"})

@@ -39,6 +39,11 @@ class ServerSettings(Area):
         10, ge=0, description="Time given to running requests when the service stops"
     )
 
+    @property
+    def max_json_bytes(self) -> int:
+        """Largest text accepted as JSON, which, unlike a file, is held in memory."""
+        return min(self.max_upload_bytes, self.memory_bytes // 64)
+
 
 class DatabaseSettings(Area):
     """Where the truth is kept."""

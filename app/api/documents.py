@@ -34,7 +34,7 @@ from app.db import chunks, collections, documents, revisions, versions
 from app.db.errors import CursorError
 from app.db.filters import compile_filter
 from app.deps import ServicesDep
-from app.errors import InvalidRequest, NotFound
+from app.errors import InvalidRequest, NotFound, PayloadTooLarge
 from app.ids import format_id, parse_id
 from app.services import Services
 from indexing.types import text_hash
@@ -89,7 +89,7 @@ async def send_document(request: Request, response: Response, services: Services
             submission, stream = _from_form(form)
             accepted = await run_in_threadpool(intake.submit, services, submission, stream)
     else:
-        submission, stream = _from_json(await request.body())
+        submission, stream = _from_json(await _body(request, services.settings.server.max_json_bytes))
         accepted = await run_in_threadpool(intake.submit, services, submission, stream)
     response.status_code = 202 if accepted.job is not None else 200
     return Submitted(
@@ -120,6 +120,16 @@ def _from_form(form: FormData) -> tuple[intake.Submission, BinaryIO]:
         metadata=metadata,
     )
     return submission, file.file
+
+
+async def _body(request: Request, max_bytes: int) -> bytes:
+    """The whole body; a text in it is in memory several times before it is kept."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > max_bytes:
+            raise PayloadTooLarge(f"A text as JSON has at most {max_bytes:,} bytes: send it as a file.")
+    return bytes(body)
 
 
 def _from_json(body: bytes) -> tuple[intake.Submission, BinaryIO]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from app.db import revisions
 from app.ids import parse_id
+from app.settings import ServerSettings
 from indexing.loaders import pool
 from tests.api.conftest import Service
-from tests.service import send_text, work
+from tests.service import running_service, send_text, work
 
 SENTENCES = [
     f'On day {n} the "keeper" of lamp {n * 7919 % 997} wrote \\{n} lines.\n\n' for n in range(25_000)
@@ -71,3 +74,12 @@ def test_metrics_tell_memory_and_ceiling(service: Service) -> None:
     assert float(lines["footnote_memory_ceiling_bytes"]) == service.services.settings.server.memory_bytes
     used = float(lines['footnote_memory_bytes{kind="allocated"}'])
     assert 0 < used <= float(lines['footnote_memory_bytes{kind="resident"}'])
+
+
+def test_a_text_as_json_is_bounded_by_the_memory_of_the_service(tmp_path: Path) -> None:
+    settings = ServerSettings(memory_bytes=256 * 1024 * 1024)
+    with running_service(tmp_path / "home", "", server=settings) as (client, _):
+        fits, does_not = "x" * 1000, "x" * (settings.max_json_bytes + 1)
+        assert client.post("/v1/documents", json={"text": fits}).status_code == 202
+        refused = client.post("/v1/documents", json={"text": does_not})
+    assert (refused.status_code, refused.json()["code"]) == (413, "payload_too_large")

@@ -241,3 +241,8 @@ def test_a_full_disk_is_named_and_no_path_is_told() -> None:
     assert (problem.status, problem.code) == (507, "storage_full")
     assert "/srv" not in problem.detail
     assert "/srv" not in problem_of(IndexMissing("no manifest in /srv/secret")).detail
+
+
+def test_a_service_at_its_ceiling_asks_to_come_again() -> None:
+    response = problem_of(MemoryError()).response()
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
