@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from app import building, following, memory
+from app import building, following, memory, preparing
 from app.db import batches
 from app.db import jobs as queue
 from app.db.batches import LoadedRevision, RevisionFile
@@ -178,7 +178,7 @@ def load(
 
 
 class _Stopped(Exception):
-    """The job whose document is being cut is to stop."""
+    """The job whose document is in work is to stop."""
 
 
 def cut_all(board: Board, loaded: Sequence[tuple[Begun, LoadedText]], chunker: Chunker) -> list[Cut]:
@@ -237,14 +237,42 @@ def _texts(cut: Sequence[Cut], live: Mapping[str, Cut]) -> Iterator[tuple[str, s
 def save(services: Services, board: Board, collection_id: int, cut: Sequence[Cut], chunker: str) -> list[Cut]:
     """Writes texts and chunks. What was cancelled, deleted or overtaken meanwhile is left out."""
     live = {item.file.document_id: item for item in cut if not board.is_stopped(item.job)}
-    loaded = [LoadedRevision(file=item.file, text=item.text, chunks=item.chunks) for item in live.values()]
+    staged: dict[int, bool] = {}
+    for document_id, item in list(live.items()):
+        if len(item.chunks) > preparing.CHUNKS_A_TRANSACTION:
+            try:
+                staged[document_id] = _stage(services, board, item, chunker)
+            except _Stopped:
+                del live[document_id]
+    loaded = [
+        LoadedRevision(file=item.file, text=item.text, chunks=item.chunks, is_staged=key in staged)
+        for key, item in live.items()
+        if staged.get(key, True)
+    ]
     with services.write() as session:
         saved = batches.save(session, collection_id, loaded, chunker)
         for document_id, error in saved.refused.items():
             board.fail(session, live[document_id].job, error.code, error.detail, retry=False)
         over = live.keys() - saved.document_ids - saved.refused.keys()
         board.succeed(session, [live[document_id].job for document_id in over])
+    for document_id in staged:
+        preparing.unstage(services, document_id, chunker)
     return [item for item in live.values() if item.file.document_id in saved.document_ids]
+
+
+def _stage(services: Services, board: Board, item: Cut, chunker: str) -> bool:
+    """Writes what a long document has where no one sees it; False where the document has gone."""
+    document_id, number = item.file.document_id, item.file.revision
+
+    def go_on(done: int, total: int) -> None:
+        board.progress([item.job], "save", done, total)
+        if board.is_stopped(item.job):
+            preparing.unstage(services, document_id, chunker)
+            raise _Stopped
+
+    return preparing.stage(
+        services, document_id, number, chunker, item.chunks, go_on
+    ) and preparing.keep_text_parts(services, document_id, number, item.text.text)
 
 
 def publish(services: Services, board: Board, collection_id: int, saved: Sequence[Cut]) -> None:

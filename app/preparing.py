@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy.exc import IntegrityError
 
-from app.db import chunks, documents, vectors
-from app.db.chunks import ChunkVector
+from app.db import chunks, documents, revisions, staging, vectors
+from app.db.chunks import ChunkText
 from indexing import token_vectors
 from indexing.chunking import Chunker
 from indexing.encoding.base import Encoder, Progress
+from indexing.long_text import LongText, parts_of
 from indexing.types import (
     Chunk,
     ChunkId,
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from app.services import Services
 
 TEXTS_A_SAVE = 512
+CHUNKS_A_TRANSACTION = 2000
 
 
 class Chunks(Sequence[Chunk]):
@@ -119,11 +123,68 @@ def _chunked(services: Services, document_id: int, chunker: Chunker) -> bool:
     if kept is None:
         return True
     made = chunks_of(document_id, kept.loaded, kept.title, chunker)
+    fingerprint = chunker.spec.fingerprint
+    is_long = len(made) > CHUNKS_A_TRANSACTION
+    if is_long and not stage(services, document_id, kept.revision, fingerprint, made):
+        return False
     with services.write() as session:
-        if documents.newest_text_key(session, document_id) != (kept.revision, kept.title):
+        same = documents.newest_text_key(session, document_id) == (kept.revision, kept.title)
+        if same and is_long:
+            staging.move(session, document_id, kept.revision, fingerprint)
+        elif same:
+            chunks.insert(session, kept.revision, fingerprint, made)
+    if is_long:
+        unstage(services, document_id, fingerprint)
+    return same
+
+
+def stage(
+    services: Services,
+    document_id: int,
+    revision: int,
+    chunker: str,
+    made: Sequence[Chunk],
+    progress: Progress | None = None,
+) -> bool:
+    """Writes the chunks of a long document where no one sees them; False where the document has gone.
+
+    In transactions of their own: a lease must not end while others wait for the database.
+    """
+    unstage(services, document_id, chunker)
+    for start in range(0, len(made), CHUNKS_A_TRANSACTION):
+        part = made[start : start + CHUNKS_A_TRANSACTION]
+        try:
+            with services.write() as session:
+                staging.put(session, revision, chunker, part)
+        except IntegrityError:
             return False
-        chunks.insert(session, kept.revision, chunker.spec.fingerprint, made)
+        if progress is not None:
+            progress(start + len(part), len(made))
     return True
+
+
+def keep_text_parts(services: Services, document_id: int, revision: int, text: str | LongText) -> bool:
+    """Writes what is behind the first part of a long text, which is seen once the first part is kept.
+
+    False where the document has gone.
+    """
+    with services.write() as session:
+        revisions.remove_text_parts(session, [(document_id, revision)])
+    for position, part in enumerate(islice(parts_of(text), 1, None), start=1):
+        try:
+            with services.write() as session:
+                revisions.add_text_part(session, document_id, revision, position, part)
+        except IntegrityError:
+            return False
+    return True
+
+
+def unstage(services: Services, document_id: int, chunker: str) -> None:
+    """Removes what `stage` has written: it is moved, or an earlier attempt has left it."""
+    n_removed = 1
+    while n_removed:
+        with services.write() as session:
+            n_removed = staging.discard(session, document_id, chunker)
 
 
 def encode_missing(
@@ -163,9 +224,9 @@ def encode_texts(
             progress(start + len(part), len(items))
 
 
-def vectors_of(services: Services, encoder: Encoder, entries: Sequence[ChunkVector]) -> Floats:
+def vectors_of(services: Services, encoder: Encoder, entries: Sequence[ChunkText]) -> Floats:
     """The vectors of chunks, shape (n_chunks, dim); what is not kept yet is encoded and kept."""
-    missing = {entry.text_hash: entry.chunk.contextual_text for entry in entries if entry.vector is None}
+    missing = {entry.text_hash: entry.text for entry in entries if entry.vector is None}
     loaded: dict[str, bytes] = {}
     if missing:
         encode_texts(services, encoder, missing)

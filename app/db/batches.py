@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy.orm import Session, defer
 
-from app.db import chunks, collections, revisions, vectors, versions
+from app.db import chunks, collections, revisions, staging, vectors, versions
 from app.db.attributes import set_attributes_of
 from app.db.dialects import in_batches
 from app.db.errors import MetadataError
@@ -49,11 +49,15 @@ class RevisionFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedRevision:
-    """The text of a revision's file, and the chunks that it was cut into."""
+    """The text of a revision's file, and the chunks that it was cut into.
+
+    Where `is_staged`, the chunks and the text's further parts are in the database already (`app.db.staging`).
+    """
 
     file: RevisionFile
     text: LoadedText
     chunks: Sequence[Chunk]
+    is_staged: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,8 +163,11 @@ def save(
         _set_text_parts(session, kept)
         _remove_cut(session, numbers)
     for number in sorted(set(numbers.values())):
-        cut = (chunk for item in kept if item.file.revision == number for chunk in item.chunks)
-        chunks.insert(session, number, chunker, cut)
+        short = (item for item in kept if item.file.revision == number and not item.is_staged)
+        chunks.insert(session, number, chunker, (chunk for item in short for chunk in item.chunks))
+    for item in kept:
+        if item.is_staged:
+            staging.move(session, item.file.document_id, item.file.revision, chunker)
     return Saved(document_ids=frozenset(numbers), refused=refused)
 
 
@@ -266,6 +273,8 @@ def _set_text_parts(session: Session, kept: Iterable[LoadedRevision]) -> None:
     """Keeps what is behind the first part of the texts, and forgets what an earlier attempt kept there."""
     short = []
     for item in kept:
+        if item.is_staged:
+            continue
         document_id, number = item.file.document_id, item.file.revision
         if isinstance(item.text.text, LongText) or len(item.text.text) > PART_CHARS:
             rest = islice(parts_of(item.text.text), 1, None)

@@ -1,7 +1,7 @@
 """Chunks of served documents.
 
 Write: `insert` · `delete`. Read: `of_document` · `count` · `load_passages` · `load` · `ids_of_documents` ·
-`ids_of_collection` · `iterate` · `iterate_texts` · `of_documents` (with vectors). The caller commits. Every
+`ids_of_collection` · `iterate_texts` · `of_documents` (with vectors). The caller commits. Every
 chunk row may be shown, so a chunk goes in the same transaction as the document or revision it belongs to.
 """
 
@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from app.db.dialects import in_batches
 from app.db.dialects import insert as insert_into
 from app.db.tables import ChunkRow, DocumentRow, VectorRow
-from indexing.types import Chunk, ChunkId, DocumentId, Ids, text_hash
+from indexing.types import Chunk, ChunkId, DocumentId, Ids, contextual_text, text_hash
 
 ROWS_A_FETCH = 1000
 
@@ -33,12 +33,14 @@ class StoredChunk:
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkVector:
-    """A chunk as an index takes it; `vector` is float16 bytes, None where it is not kept."""
+@dataclass(frozen=True, slots=True)
+class ChunkText:
+    """A chunk as an encoder and an index take it; `vector` is float16 bytes, None where none is kept."""
 
-    chunk: Chunk
+    chunk_id: int
+    document_id: int
     text_hash: str
+    text: str
     vector: bytes | None
 
 
@@ -53,7 +55,7 @@ def insert(session: Session, revision: int, chunker: str, chunks: Iterable[Chunk
     n_chunks = 0
     # No more than a batch is held: a long document has hundreds of thousands.
     for batch in in_batches(chunks):
-        session.execute(statement, [_values(chunk, revision, chunker) for chunk in batch])
+        session.execute(statement, [row_values(chunk, revision, chunker) for chunk in batch])
         n_chunks += len(batch)
     return n_chunks
 
@@ -152,52 +154,41 @@ def ids_of_collection(session: Session, collection_id: int, chunker: str) -> Ids
 
 def of_documents(
     session: Session, document_ids: Iterable[int], chunker: str, fingerprint: str
-) -> Iterator[ChunkVector]:
-    """The documents' chunks with the vectors of one encoder, by document id and in reading order.
-
-    Memory holds one batch; read all of it, or close it, before the session is used again.
-    """
+) -> Iterator[ChunkText]:
+    """The documents' chunks with the vectors of one encoder, by document id and in reading order."""
     for batch in in_batches(sorted(set(document_ids)), 100):
         statement = (
-            _with_vectors(fingerprint)
+            with_vectors(fingerprint)
             .where(ChunkRow.document_id.in_(batch), ChunkRow.chunker == chunker)
             .order_by(ChunkRow.document_id, ChunkRow.ordinal)
         )
-        rows = session.execute(statement.execution_options(yield_per=ROWS_A_FETCH))
-        yield from (_chunk_vector(row) for row in rows)
-
-
-def iterate(
-    session: Session, collection_id: int, chunker: str, fingerprint: str, *, batch_size: int = 1000
-) -> Iterator[ChunkVector]:
-    """Every chunk of a collection with the vector of one encoder, by chunk id; memory holds one batch.
-
-    Use a read-only session: all batches then come from one snapshot.
-    """
-    after = -1
-    while True:
-        statement = (
-            _with_vectors(fingerprint)
-            .join(DocumentRow, DocumentRow.id == ChunkRow.document_id)
-            .where(
-                DocumentRow.collection_id == collection_id, ChunkRow.chunker == chunker, ChunkRow.id > after
-            )
-            .order_by(ChunkRow.id)
-            .limit(batch_size)
-        )
-        rows = session.execute(statement).all()
-        yield from (_chunk_vector(row) for row in rows)
-        if len(rows) < batch_size:
-            return
-        after = rows[-1].id
+        yield from map(chunk_text, session.execute(statement))
 
 
 def iterate_texts(
     session: Session, collection_id: int, chunker: str
 ) -> Iterator[tuple[ChunkId, DocumentId, str]]:
-    """(chunk id, document id, contextual text) of every chunk of a collection, by chunk id."""
-    for entry in iterate(session, collection_id, chunker, fingerprint=""):
-        yield entry.chunk.id, entry.chunk.document_id, entry.chunk.contextual_text
+    """(chunk id, document id, contextual text) of every chunk of a collection, by chunk id.
+
+    Use a read-only session: all batches then come from one snapshot.
+    """
+    for batch in in_batches(ids_of_collection(session, collection_id, chunker).tolist()):
+        statement = with_vectors(fingerprint="").where(ChunkRow.id.in_(batch)).order_by(ChunkRow.id)
+        for entry in map(chunk_text, session.execute(statement)):
+            yield ChunkId(entry.chunk_id), DocumentId(entry.document_id), entry.text
+
+
+def with_vectors(fingerprint: str) -> Select[*tuple[Any, ...]]:
+    """Selects what `chunk_text` takes: chunks, each with the kept vector of one encoder."""
+    same_text = and_(VectorRow.text_hash == ChunkRow.text_hash, VectorRow.fingerprint == fingerprint)
+    columns = (ChunkRow.id, ChunkRow.document_id, ChunkRow.text_hash, ChunkRow.heading_path, ChunkRow.text)
+    return select(*columns, VectorRow.vector).outerjoin(VectorRow, same_text)
+
+
+def chunk_text(row: Row[*tuple[Any, ...]]) -> ChunkText:
+    """From a row of `with_vectors`."""
+    chunk_id, document_id, key, heading_path, text, vector = row
+    return ChunkText(chunk_id, document_id, key, contextual_text(tuple(heading_path), text), vector)
 
 
 def _chunks() -> Select[*tuple[Any, ...]]:
@@ -214,11 +205,6 @@ def _chunks() -> Select[*tuple[Any, ...]]:
     )
 
 
-def _with_vectors(fingerprint: str) -> Select[*tuple[Any, ...]]:
-    same_text = and_(VectorRow.text_hash == ChunkRow.text_hash, VectorRow.fingerprint == fingerprint)
-    return _chunks().add_columns(ChunkRow.text_hash, VectorRow.vector).outerjoin(VectorRow, same_text)
-
-
 def _chunk(row: Row[*tuple[Any, ...]]) -> Chunk:
     return Chunk(
         id=ChunkId(row.id),
@@ -233,11 +219,8 @@ def _chunk(row: Row[*tuple[Any, ...]]) -> Chunk:
     )
 
 
-def _chunk_vector(row: Row[*tuple[Any, ...]]) -> ChunkVector:
-    return ChunkVector(chunk=_chunk(row), text_hash=row.text_hash, vector=row.vector)
-
-
-def _values(chunk: Chunk, revision: int, chunker: str) -> dict[str, Any]:
+def row_values(chunk: Chunk, revision: int, chunker: str) -> dict[str, Any]:
+    """The columns of a chunk."""
     return {
         "id": chunk.id,
         "document_id": chunk.document_id,

@@ -2,8 +2,9 @@
 
 `get` · `newest` · `newest_with_text` · `accept` · `change` · `supersede` · `unreferenced` · `content_hashes`
 · `forget_superseded`. Texts: `n_text_parts` · `text_part` · `text_parts` · `whole_text` · `set_text_parts` ·
-`remove_text_parts`. What a document has of its user, not of the revision served: `own_title` ·
-`own_metadata`. What becomes of a revision is in `app.db.documents` and `app.db.batches`. The caller commits.
+`add_text_part` · `remove_text_parts`. What a document has of its user, not of the revision served:
+`own_title` · `own_metadata`. What becomes of a revision is in `app.db.documents` and `app.db.batches`. The
+caller commits.
 """
 
 from __future__ import annotations
@@ -87,11 +88,16 @@ def set_text_parts(session: Session, document_id: int, number: int, parts: Itera
     """Replace what is kept of a text behind its first part."""
     remove_text_parts(session, [(document_id, number)])
     for position, part in enumerate(parts, start=1):
-        session.execute(
-            insert(session, TextPartRow).values(
-                document_id=document_id, number=number, position=position, text=part
-            )
+        add_text_part(session, document_id, number, position, part)
+
+
+def add_text_part(session: Session, document_id: int, number: int, position: int, part: str) -> None:
+    """Keep a part of a text behind its first. Raises IntegrityError where the revision has gone."""
+    session.execute(
+        insert(session, TextPartRow).values(
+            document_id=document_id, number=number, position=position, text=part
         )
+    )
 
 
 def remove_text_parts(session: Session, keys: Iterable[tuple[int, int]]) -> None:

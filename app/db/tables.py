@@ -170,6 +170,30 @@ class ChunkRow(Base):
     n_tokens: Mapped[int] = mapped_column(Integer, default=0)
 
 
+class StagedChunkRow(Base):
+    """A chunk of a long document that is being saved: shown to no one until it is moved to `chunks`."""
+
+    __tablename__ = "staged_chunks"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["document_id", "revision"], ["revisions.document_id", "revisions.number"], ondelete="CASCADE"
+        ),
+    )
+
+    document_id: Mapped[int] = mapped_column(Identifier, primary_key=True, autoincrement=False)
+    revision: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    chunker: Mapped[str] = mapped_column(String(64), primary_key=True)
+    ordinal: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    id: Mapped[int] = mapped_column(Identifier)
+    start: Mapped[int] = mapped_column(Integer)
+    end: Mapped[int] = mapped_column(Integer)
+    page: Mapped[int | None] = mapped_column(Integer)
+    heading_path: Mapped[list[str]] = mapped_column(JSON, default=list)
+    text: Mapped[str] = mapped_column(Text)
+    text_hash: Mapped[str] = mapped_column(String(64))
+    n_tokens: Mapped[int] = mapped_column(Integer, default=0)
+
+
 class VectorRow(Base):
     """A kept embedding, by encoder and text: `vector` is float16 bytes, little-endian, of length `dim`."""
 

@@ -90,9 +90,34 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("document_id", "number", "position", name=op.f("pk_text_parts")),
     )
+    op.create_table(
+        "staged_chunks",
+        sa.Column("document_id", IDENTIFIER, autoincrement=False, nullable=False),
+        sa.Column("revision", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("chunker", sa.String(length=64), nullable=False),
+        sa.Column("ordinal", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("id", IDENTIFIER, nullable=False),
+        sa.Column("start", sa.Integer(), nullable=False),
+        sa.Column("end", sa.Integer(), nullable=False),
+        sa.Column("page", sa.Integer(), nullable=True),
+        sa.Column("heading_path", sa.JSON(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("text_hash", sa.String(length=64), nullable=False),
+        sa.Column("n_tokens", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["document_id", "revision"],
+            ["revisions.document_id", "revisions.number"],
+            name=op.f("fk_staged_chunks_document_id_revisions"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint(
+            "document_id", "revision", "chunker", "ordinal", name=op.f("pk_staged_chunks")
+        ),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("staged_chunks")
     op.drop_table("text_parts")
     op.drop_index(op.f("ix_idempotency_keys_document_id"), table_name="idempotency_keys")
     op.drop_column("idempotency_keys", "document_id")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from app import ingestion, intake
+from app import ingestion, intake, preparing
 from app.db import chunks, documents, queue, revisions
 from app.db import jobs as records
-from app.db.tables import JobRow, TextPartRow
+from app.db.tables import JobRow, StagedChunkRow, TextPartRow
 from app.preparing import chunk_missing
 from app.services import Services, open_services
 from indexing.chunking import Chunker, ChunkerSpec
@@ -106,10 +106,12 @@ def n_further_parts(services: Services) -> int:
         return session.query(TextPartRow).count()
 
 
+@pytest.mark.parametrize("chunks_a_transaction", [10, 1000])
 def test_a_text_in_parts_becomes_searchable_and_is_kept_in_parts(
-    services: Services, encoder: SmallMemory, monkeypatch: pytest.MonkeyPatch
+    services: Services, encoder: SmallMemory, monkeypatch: pytest.MonkeyPatch, chunks_a_transaction: int
 ) -> None:
     monkeypatch.setattr(ingestion, "TEXTS_A_SAVE", 20)
+    monkeypatch.setattr(preparing, "CHUNKS_A_TRANSACTION", chunks_a_transaction)
     document_id = submit(services, "long.txt", "stands for the long one").document.id
     board = Desk()
     work(services, board)
@@ -128,6 +130,8 @@ def test_a_text_in_parts_becomes_searchable_and_is_kept_in_parts(
     assert encoded == sorted(encoded)
     assert encoded[-1] == len(made)
     assert max(encoder.sizes) == 20
+    with services.read() as session:
+        assert session.query(StagedChunkRow).count() == 0
 
 
 def test_the_parts_go_with_the_text(services: Services) -> None:
@@ -145,7 +149,11 @@ def test_the_parts_go_with_the_text(services: Services) -> None:
     assert n_further_parts(services) == 0
 
 
-def test_a_kept_text_is_cut_for_another_chunker(services: Services) -> None:
+@pytest.mark.parametrize("chunks_a_transaction", [10, 1000])
+def test_a_kept_text_is_cut_for_another_chunker(
+    services: Services, monkeypatch: pytest.MonkeyPatch, chunks_a_transaction: int
+) -> None:
+    monkeypatch.setattr(preparing, "CHUNKS_A_TRANSACTION", chunks_a_transaction)
     document_id = submit(services, "long.txt", "one").document.id
     work(services, Desk())
     spec = ChunkerSpec(max_tokens=60, overlap_tokens=0, min_tokens=5)
@@ -156,12 +164,13 @@ def test_a_kept_text_is_cut_for_another_chunker(services: Services) -> None:
     assert all(LONG[chunk.start : chunk.end] == chunk.text for chunk in made)
 
 
-@pytest.mark.parametrize("stage", ["cut", "encode"])
+@pytest.mark.parametrize("stage", ["cut", "encode", "save"])
 def test_a_job_that_is_stopped_on_the_way_holds_up_no_other(
     services: Services, stage: str, monkeypatch: pytest.MonkeyPatch, encoder: SmallMemory
 ) -> None:
     monkeypatch.setattr(ingestion, "SAY_SECONDS", 0.0)
     monkeypatch.setattr(ingestion, "TEXTS_A_SAVE", 10)
+    monkeypatch.setattr(preparing, "CHUNKS_A_TRANSACTION", 10)
     document_id = submit(services, "long.txt", "one").document.id
     submit(services, "tea.md", PAGES["tea.md"])
     work(services, Desk(stop=(stage, "long.txt")))
@@ -169,7 +178,60 @@ def test_a_job_that_is_stopped_on_the_way_holds_up_no_other(
     with services.read() as session:
         assert chunks.of_document(session, document_id) == []
         assert documents.get(session, document_id).status == "processing"
-    assert sum(encoder.sizes) < 30
+        assert session.query(StagedChunkRow).count() == 0
+    assert stage == "save" or sum(encoder.sizes) < 30
+
+
+@pytest.mark.parametrize("moment", [20, 40])
+def test_a_document_that_is_deleted_while_it_is_saved_leaves_nothing(
+    services: Services, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    monkeypatch.setattr(preparing, "CHUNKS_A_TRANSACTION", 10)
+    document_id = submit(services, "long.txt", "one").document.id
+
+    @dataclass
+    class Deleting(Desk):
+        def progress(
+            self, jobs: Sequence[JobRow], note: str, done: int = 0, total: int | None = None
+        ) -> None:
+            if (note, done) == ("save", moment):
+                with services.write() as session:
+                    documents.delete(session, document_id)
+
+    work(services, Deleting())
+    assert statuses(services) == {"long.txt": "succeeded"}
+    with services.read() as session:
+        assert chunks.of_document(session, document_id) == []
+        assert session.query(StagedChunkRow).count() == 0
+    assert n_further_parts(services) == 0
+
+
+def test_what_a_killed_worker_has_staged_is_of_no_account(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing, "CHUNKS_A_TRANSACTION", 10)
+    document_id = submit(services, "long.txt", "one").document.id
+
+    @dataclass
+    class Killed(Desk):
+        def progress(
+            self, jobs: Sequence[JobRow], note: str, done: int = 0, total: int | None = None
+        ) -> None:
+            if (note, done) == ("save", 30):
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work(services, Killed())
+    with services.read() as session:
+        assert session.query(StagedChunkRow).count() == 30
+        assert chunks.of_document(session, document_id) == []
+    with services.write() as session:
+        queue.release_worker(session, WORKER)
+    work(services, Desk())
+    with services.read() as session:
+        made = chunks.of_document(session, document_id)
+        assert [chunk.ordinal for chunk in made] == list(range(documents.get(session, document_id).n_chunks))
+        assert session.query(StagedChunkRow).count() == 0
 
 
 def test_a_document_that_does_not_fit_fails_alone_and_says_what_to_raise(services: Services) -> None:
