@@ -162,7 +162,7 @@ def ranking(scores: Mapping[int, float]) -> list[tuple[int, float]]:
 
 
 def check(world: World, mode: Any, query: str, filters: Mapping[str, Any], top_k: int, allowed: Any) -> None:
-    """The hits are the best of the allowed chunks, `top_k` where there are so many, with their exact scores."""
+    """The hits are the best of the allowed chunks: `top_k`, or all where there are fewer; exactly scored."""
     request = SearchRequest(query=query, mode=mode, filters=filters, top_k=top_k)
     hits = search(world.services, request).passages
     expected = brute_force(world, mode, query, allowed, top_k)
