@@ -85,7 +85,7 @@ def repair(
     replaced_by = _mended(services, report, kinds, progress)
     left = verifying.verify(services, replaced_by or version_id).problems
     extra = {"action": "index_repaired", "version": version_id, "kinds": sorted(kinds)}
-    logger.warning("index repaired: %s", "; ".join(cures), extra=extra | {"n_left": len(left)})
+    logger.info("index repaired: %s", "; ".join(cures), extra=extra | {"n_left": len(left)})
     return Repair(version=version_id, found=report.problems, cures=cures, left=left, replaced_by=replaced_by)
 
 

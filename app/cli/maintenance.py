@@ -16,6 +16,7 @@ from app.db import collections, jobs, migration, versions
 from app.db.engine import create_engine
 from app.services import Services, open_services
 from app.settings import Settings, unknown_variables
+from indexing.errors import IndexVersionError
 
 db_app = typer.Typer(no_args_is_help=True, help="The database's schema.")
 
@@ -192,8 +193,12 @@ def _indexes_check(services: Services, deep: bool) -> str:
     for name, row in rows:
         if row is None:
             continue
-        services.indexes.open(row.id)
+        advice = f"footnote index repair --collection {name}"
+        try:
+            services.indexes.open(row.id)
+        except IndexVersionError as error:
+            raise Unwell(f"{name}: {error}", advice) from error
         if deep and (found := verifying.verify(services, row.id).problems):
-            raise Unwell(f"{name}: {found[0].detail}", f"footnote index repair --collection {name}")
+            raise Unwell(f"{name}: {found[0].detail}", advice)
         n_checked += 1
     return f"{n_checked} served indexes can be opened" + (" and are sound" if deep else "")

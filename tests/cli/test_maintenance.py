@@ -21,7 +21,13 @@ def test_the_served_version_is_listed_shown_and_verified(library: Footnote) -> N
     assert (row["active"], row["status"], row["n_chunks"]) == (True, "ready", 3)
     status = library.json("index", "status")
     assert (status["active"], status["behind"]) == (row, 0)
-    assert library.json("index", "verify") == {"version": row["id"], "ok": True, "problems": []}
+    sound = {"version": row["id"], "ok": True, "behind": 0, "problems": []}
+    assert library.json("index", "verify") == sound
+    assert library.json("index", "verify", "--all", "--files", "--vectors", 2) == {
+        "ok": True,
+        "versions": [sound],
+        "problems": [],
+    }
     assert library.json("index", "verify", row["id"][:8])["version"] == row["id"]
     assert row["id"] in library("index", "list").out
     assert "3 documents, 3 chunks, 0 changes behind" in library("index", "status").out
@@ -49,7 +55,34 @@ def test_versions_are_built_switched_and_left_again(filled: Footnote) -> None:
     assert rebuilt["chunker_fingerprint"] != beside["chunker_fingerprint"]
     assert rebuilt["id"] == filled.json("search", "warm the pot")["index_version"]
     assert "served" in filled("index", "build").out
-    assert len(filled.json("index", "list", "--collection", "default")["data"]) == 4
+    kept = [row["id"] for row in filled.json("index", "list", "--collection", "default")["data"]]
+    assert len(kept) == 3, "the served one and two others"
+    assert rebuilt["id"] in kept
+
+
+def test_a_build_takes_settings_of_its_own(filled: Footnote) -> None:
+    fine = ("--set", "chunker.max_tokens=16", "--set", "chunker.overlap_tokens=0", "--no-activate")
+    built = filled.json("index", "build", *fine)
+    assert built["n_chunks"] >= filled.json("index", "status")["active"]["n_chunks"]
+    other = filled.json("index", "build", "--chunker", "fine")
+    assert built["chunker_fingerprint"] != other["chunker_fingerprint"]
+    refused = filled("index", "build", "--set", "encoder.sise=1", code=1).err
+    assert "encoder.model" in refused
+    assert "(unknown_setting)" in refused
+    filled("index", "build", "--set", "encoder.dim", code=2)
+    filled("index", "build", "--chunker", "huge", code=2)
+
+
+def test_versions_are_pruned_and_deleted(filled: Footnote) -> None:
+    served = filled.json("index", "status")["active"]["id"]
+    first, second = (filled.json("index", "build", "--no-activate")["id"] for _ in range(2))
+    assert "(index_version_active)" in filled("index", "delete", served, code=1).err
+    assert filled.json("index", "delete", first[:12]) == {"removed": [first]}
+    assert filled.json("index", "prune") == {"removed": [], "dry_run": False}
+    assert filled.json("index", "prune", "--keep", 0, "--dry-run") == {"removed": [second], "dry_run": True}
+    assert f"removed {second}" in filled("index", "prune", "--keep", 0).out
+    assert [row["id"] for row in filled.json("index", "list")["data"]] == [served]
+    assert "nothing is superfluous" in filled("index", "prune").out
 
 
 def test_chunks_beyond_the_encoders_window_are_refused(filled: Footnote) -> None:
@@ -72,8 +105,14 @@ def test_a_damaged_index_is_found_and_made_anew(filled: Footnote) -> None:
     assert victim.name in filled("index", "verify", code=1).out
     checks = {check["name"]: check for check in filled.json("doctor", "--deep", code=1)["checks"]}
     assert not checks["indexes"]["ok"]
-    assert checks["indexes"]["advice"] == "footnote index rebuild --collection default"
-    filled("index", "rebuild")
+    assert checks["indexes"]["advice"] == "footnote index repair --collection default"
+    planned = filled.json("index", "repair", "--dry-run")
+    assert (planned["version"], planned["replaced_by"]) == (version, None)
+    assert "would be done: the index is made anew" in filled("index", "repair", "--dry-run").out
+    done = filled.json("index", "repair")
+    assert (done["left"], done["dry_run"]) == ([], False)
+    assert done["replaced_by"] == filled.json("index", "status")["active"]["id"]
+    assert "no problem found" in filled("index", "repair").out
     assert filled.json("index", "verify")["ok"]
     assert filled.json("doctor", "--deep")["ok"]
 
@@ -102,6 +141,7 @@ def test_a_healthy_installation_is_well(library: Footnote) -> None:
     assert [check["name"] for check in report["checks"]] == [
         "settings",
         "disk",
+        "memory",
         "database",
         "encoder",
         "jobs",
@@ -109,7 +149,7 @@ def test_a_healthy_installation_is_well(library: Footnote) -> None:
     ]
     assert all(check["ok"] for check in report["checks"])
     lines = library("doctor").out.splitlines()
-    assert len(lines) == 6
+    assert len(lines) == len(report["checks"])
     assert all(line.startswith("ok ") for line in lines)
 
 
