@@ -208,10 +208,11 @@ def _fill(services: Services, row: IndexVersionRow, say: Say) -> None:
     with services.read() as session:
         change = collections.get(session, row.collection_id).change_number
         members = documents.ids_of_collection(session, row.collection_id)
-    for start in range(0, len(members), DOCUMENTS_CUT):
-        batch = members[start : start + DOCUMENTS_CUT]
+        uncut = documents.without_chunks(session, members, recipe.chunker.spec.fingerprint)
+    for start in range(0, len(uncut), DOCUMENTS_CUT):
+        batch = uncut[start : start + DOCUMENTS_CUT]
         chunk_missing(services, batch, recipe.chunker)
-        say("chunk", start + len(batch), len(members))
+        say("chunk", len(members) - len(uncut) + start + len(batch), len(members))
     encode_missing(services, row, recipe, say)
     _write_index(services, row, recipe, members, change, say)
     commit_pending(services, row.id)

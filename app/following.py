@@ -138,9 +138,9 @@ def add_documents(
         rows = chunks.of_documents(session, document_ids, recipe.chunker.spec.fingerprint, fingerprint)
         for batch in in_batches(rows, CHUNKS_A_BATCH):
             commit.add(
-                chunk_ids=np.asarray([row.chunk.id for row in batch], dtype=np.int64),
-                document_ids=np.asarray([row.chunk.document_id for row in batch], dtype=np.int64),
-                texts=[row.chunk.contextual_text for row in batch],
+                chunk_ids=np.asarray([row.chunk_id for row in batch], dtype=np.int64),
+                document_ids=np.asarray([row.document_id for row in batch], dtype=np.int64),
+                texts=[row.text for row in batch],
                 vectors=vectors_of(services, recipe.encoder, batch),
             )
             done += len(batch)

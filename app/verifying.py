@@ -16,7 +16,7 @@ import numpy as np
 
 from app import abandoned
 from app.db import chunks, collections, documents, inventory, jobs, leftovers, versions
-from app.db.inventory import ChunkText
+from app.db.chunks import ChunkText
 from app.db.tables import IndexVersionRow
 from app.following import pending
 from app.ids import format_id

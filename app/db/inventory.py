@@ -8,28 +8,16 @@ Of chunks: `chunk_signature` · `chunks_with_vectors` · `documents_of_chunks` �
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, exists, func, select
+from sqlalchemy import and_, delete, exists, func, select
 from sqlalchemy.orm import Session
 
+from app.db.chunks import ChunkText, chunk_text, with_vectors
 from app.db.dialects import in_batches
 from app.db.tables import ChunkRow, DocumentRow, RevisionRow, VectorRow
-from indexing.types import contextual_text
 
 SIGNATURE_PRIME = 2_147_483_647
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkText:
-    """A chunk as an encoder sees it; `vector` is float16 bytes, None where none is kept."""
-
-    chunk_id: int
-    document_id: int
-    text_hash: str
-    text: str
-    vector: bytes | None
 
 
 def chunk_signature(session: Session, collection_id: int, chunker: str) -> tuple[int, int]:
@@ -48,8 +36,8 @@ def chunks_with_vectors(session: Session, chunk_ids: Iterable[int], fingerprint:
     """These chunks, by id, with the kept vector of one encoder."""
     found: list[ChunkText] = []
     for batch in in_batches(sorted(set(chunk_ids))):
-        rows = session.execute(_texts(fingerprint).where(ChunkRow.id.in_(batch)).order_by(ChunkRow.id))
-        found += [_chunk_text(row) for row in rows]
+        rows = session.execute(with_vectors(fingerprint).where(ChunkRow.id.in_(batch)).order_by(ChunkRow.id))
+        found += map(chunk_text, rows)
     return found
 
 
@@ -65,12 +53,12 @@ def without_vector(
 ) -> list[ChunkText]:
     """The next chunks without a kept vector, by id, from the one after `after`."""
     statement = (
-        _of_collection(_texts(fingerprint), collection_id, chunker)
+        _of_collection(with_vectors(fingerprint), collection_id, chunker)
         .where(VectorRow.text_hash.is_(None), ChunkRow.id > after)
         .order_by(ChunkRow.id)
         .limit(limit)
     )
-    return [_chunk_text(row) for row in session.execute(statement)]
+    return [chunk_text(row) for row in session.execute(statement)]
 
 
 def stale_chunks(session: Session, collection_id: int) -> dict[int, int]:
@@ -165,22 +153,7 @@ def _same_text(fingerprint: str) -> Any:
     return and_(VectorRow.text_hash == ChunkRow.text_hash, VectorRow.fingerprint == fingerprint)
 
 
-def _texts(fingerprint: str) -> Select[*tuple[Any, ...]]:
-    columns = (ChunkRow.id, ChunkRow.document_id, ChunkRow.text_hash, ChunkRow.heading_path, ChunkRow.text)
-    return select(*columns, VectorRow.vector).outerjoin(VectorRow, _same_text(fingerprint))
-
-
 def _of_collection(statement: Any, collection_id: int, chunker: str) -> Any:
     return statement.join(DocumentRow, DocumentRow.id == ChunkRow.document_id).where(
         DocumentRow.collection_id == collection_id, ChunkRow.chunker == chunker
-    )
-
-
-def _chunk_text(row: Any) -> ChunkText:
-    return ChunkText(
-        chunk_id=row.id,
-        document_id=row.document_id,
-        text_hash=row.text_hash,
-        text=contextual_text(tuple(row.heading_path), row.text),
-        vector=row.vector,
     )

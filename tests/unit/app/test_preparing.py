@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.db import collections, documents
-from app.db.chunks import ChunkVector
+from app.db.chunks import ChunkText
 from app.errors import InvalidRequest
 from app.preparing import chunk_missing, chunks_of, encode_missing, page_at, vectors_of
 from app.services import Services, fitting_chunker
@@ -118,7 +118,13 @@ def test_vectors_come_in_the_order_asked_for_and_what_lacks_is_made(services: Se
     chunks = cut()
     kept = encoder.encode_documents([chunks[0].contextual_text]).vectors[0].astype("<f2").tobytes()
     entries = [
-        ChunkVector(chunk=chunk, text_hash=text_hash(chunk.contextual_text), vector=kept if n == 0 else None)
+        ChunkText(
+            chunk_id=chunk.id,
+            document_id=chunk.document_id,
+            text_hash=text_hash(chunk.contextual_text),
+            text=chunk.contextual_text,
+            vector=kept if n == 0 else None,
+        )
         for n, chunk in enumerate(chunks)
     ]
     encoder.n_texts = 0

@@ -134,41 +134,34 @@ class TestPassages:
 
 
 class TestIterating:
-    def test_gives_every_chunk_with_its_vector_by_id(self, session, document_ids, collection):
-        kept = [
-            chunk(document_id, ordinal, f"t{ordinal}")
-            for document_id in document_ids
-            for ordinal in range(11)
-        ]
-        chunks.insert(session, 1, CHUNKER, kept)
+    def test_of_documents_gives_each_text_with_its_vector(self, session, document_ids):
+        kept = [chunk(document_id, n, f"t{n}") for document_id in document_ids for n in range(11)]
+        chunks.insert(session, 1, CHUNKER, reversed(kept))
         chunks.insert(session, 1, OTHER, [chunk(document_ids[0], 0, "other", OTHER)])
         key = text_hash(kept[3].contextual_text)
         vectors.save(session, ENCODER, 1, [StoredVector(text_hash=key, vector=b"ab")])
         vectors.save(session, "another", 1, [StoredVector(text_hash=key, vector=b"no")])
-        found = list(chunks.iterate(session, collection.id, CHUNKER, ENCODER, batch_size=4))
-        assert [entry.chunk for entry in found] == sorted(kept, key=lambda item: item.id)
+        found = list(chunks.of_documents(session, [*document_ids, 999], CHUNKER, ENCODER))
+        in_order = sorted(kept, key=lambda item: (item.document_id, item.ordinal))
+        assert [(entry.chunk_id, entry.document_id, entry.text) for entry in found] == [
+            (item.id, item.document_id, item.contextual_text) for item in in_order
+        ]
         for entry in found:
-            assert entry.text_hash == text_hash(entry.chunk.contextual_text)
+            assert entry.text_hash == text_hash(entry.text)
             assert entry.vector == (b"ab" if entry.text_hash == key else None)
 
-    @pytest.mark.parametrize("n_chunks", [0, 4, 5])
-    def test_ends_at_the_edge_of_a_batch(self, session, document_ids, collection, n_chunks):
-        chunks.insert(session, 1, CHUNKER, [chunk(document_ids[0], ordinal) for ordinal in range(n_chunks)])
-        assert len(list(chunks.iterate(session, collection.id, CHUNKER, ENCODER, batch_size=4))) == n_chunks
+    @pytest.mark.parametrize("n_chunks", [0, 499, 500, 501])
+    def test_texts_come_by_id_whatever_their_number(self, session, document_ids, collection, n_chunks):
+        kept = [chunk(document_ids[0], ordinal) for ordinal in range(n_chunks)]
+        chunks.insert(session, 1, CHUNKER, kept)
+        found = list(chunks.iterate_texts(session, collection.id, CHUNKER))
+        assert [chunk_id for chunk_id, _, _ in found] == sorted(item.id for item in kept)
 
     def test_texts_are_those_that_are_indexed(self, session, document_ids, collection):
         item = chunk(document_ids[0], 0)
         chunks.insert(session, 1, CHUNKER, [item])
         found = list(chunks.iterate_texts(session, collection.id, CHUNKER))
         assert found == [(item.id, item.document_id, item.contextual_text)]
-
-    def test_of_documents_in_reading_order(self, session, document_ids):
-        kept = [chunk(document_id, ordinal) for document_id in document_ids for ordinal in range(3)]
-        chunks.insert(session, 1, CHUNKER, reversed(kept))
-        found = chunks.of_documents(session, [*document_ids, 999], CHUNKER, ENCODER)
-        assert [entry.chunk for entry in found] == sorted(
-            kept, key=lambda item: (item.document_id, item.ordinal)
-        )
 
 
 class TestVectors:
