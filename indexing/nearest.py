@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -14,11 +15,13 @@ from indexing.vectors import Mask, Rows, nearest_among
 
 # Rows looked at in the fp16 store per row wanted, over all segments together (benchmarks/million.py).
 REFINE_FACTOR = 20
-# A filter is applied to the estimates, so many more are fetched that enough are left; beyond this share of a
-# segment's rows an exact scan of the allowed ones is cheaper.
-MAX_FETCHED_SHARE = 0.05
-# A filter may thin the best rows more than the others.
+# Where so many are more than this share of the rows allowed, an exact scan of those is as quick.
+MAX_WANTED_SHARE = 0.06
+# A filter is applied to the estimates, so more are fetched that enough are left: it may thin the best rows
+# more than the others.
 FILTER_MARGIN = 1.3
+# How uneven over the segments the best rows may be before a segment is asked a second time.
+SPREAD_MARGIN = 1.3
 # Every search asks for at least this many, so that a shorter result is a prefix of a longer one.
 MIN_DEPTH = 128
 # Fetched beyond the limit, so that most ties at the border are seen whole at once.
@@ -60,15 +63,15 @@ class VectorIndex:
         return scores
 
     def _nearest(self, vector: Floats, depth: int, selection: Selection) -> Found:
-        parts, estimated = [], []
+        n_wanted = depth * REFINE_FACTOR
+        parts, scans = [], []
         for segment, mask, n_allowed in self._segments.selected(selection):
-            candidates = _estimated(segment, vector, depth * REFINE_FACTOR, mask, n_allowed)
-            if candidates is None:
-                rows = segment.vectors.nearest(vector, depth, mask, n_allowed)
-                parts.append(segment.found(rows, segment.vectors.score(vector, rows)))
+            if segment.vectors.coded and n_wanted <= MAX_WANTED_SHARE * n_allowed:
+                scans.append(_Scan(segment, mask, n_allowed))
             else:
-                estimated.append((segment, *candidates))
-        return best([*parts, *_refined(estimated, vector, depth)], depth)
+                parts.append(_exact(segment, mask, n_allowed, vector, depth))
+        parts += _refined(scans, vector, depth, n_wanted)
+        return best(parts, depth)
 
     def _check(self, vector: Floats) -> None:
         dim = self._segments.dim
@@ -76,36 +79,72 @@ class VectorIndex:
             raise ValueError(f"The query vector has shape {vector.shape}, the index needs ({dim},).")
 
 
-def _estimated(
-    segment: Segment, vector: Floats, n_wanted: int, mask: Mask | None, n_allowed: int
-) -> tuple[Floats, Rows] | None:
-    """The `n_wanted` allowed rows of highest estimates, or more; None where an exact search is better."""
-    n_fetched = ceil(n_wanted * len(segment) / n_allowed * (FILTER_MARGIN if mask is not None else 1.0))
-    if not segment.vectors.coded or n_fetched > MAX_FETCHED_SHARE * len(segment):
-        return None
-    estimates, rows = segment.vectors.estimate(vector, n_fetched)
-    if mask is not None:
-        kept = mask[rows]
-        estimates, rows = estimates[kept], rows[kept]
-    return (estimates, rows) if len(rows) >= n_wanted else None
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """Rows of a segment whose nearest are to be found by their codes."""
+
+    segment: Segment
+    mask: Mask | None
+    n_allowed: int
+
+    def estimate(self, vector: Floats, n_wanted: float) -> _Estimates:
+        """About the `n_wanted` allowed rows with the highest estimates."""
+        if self.mask is not None:
+            n_wanted *= FILTER_MARGIN * len(self.segment) / self.n_allowed
+        estimates, rows = self.segment.vectors.estimate(vector, ceil(n_wanted))
+        # Rows that were not fetched have no higher estimate than this.
+        bound = estimates.min() if len(rows) < len(self.segment) else -np.inf
+        if self.mask is not None:
+            kept = self.mask[rows]
+            estimates, rows = estimates[kept], rows[kept]
+        return _Estimates(estimates, rows, float(bound))
 
 
-def _refined(estimated: list[tuple[Segment, Floats, Rows]], vector: Floats, depth: int) -> list[Found]:
-    """The `depth` best of the rows with the highest estimates, of all segments together."""
-    if not estimated:
+@dataclass(frozen=True, slots=True)
+class _Estimates:
+    values: Floats
+    rows: Rows
+    bound: float
+
+
+def _exact(segment: Segment, mask: Mask | None, n_allowed: int, vector: Floats, depth: int) -> Found:
+    rows = segment.vectors.nearest(vector, depth, mask, n_allowed)
+    return segment.found(rows, segment.vectors.score(vector, rows))
+
+
+def _refined(scans: list[_Scan], vector: Floats, depth: int, n_wanted: int) -> list[Found]:
+    """The `depth` best of the `n_wanted` rows with the highest estimates, of all segments together."""
+    if not scans:
         return []
-    owners = np.repeat(np.arange(len(estimated)), [len(rows) for _, _, rows in estimated])
-    estimates = np.concatenate([estimates for _, estimates, _ in estimated])
-    all_rows = np.concatenate([rows for _, _, rows in estimated])
-    if len(estimates) > (n_wanted := depth * REFINE_FACTOR):
-        chosen = np.argpartition(-estimates, n_wanted)[:n_wanted]
-        # Segment by segment, each in the order of the disk.
-        chosen = chosen[np.lexsort((all_rows[chosen], owners[chosen]))]
-        owners, all_rows = owners[chosen], all_rows[chosen]
-    halves = [segment.vectors.halves[all_rows[owners == n]] for n, (segment, _, _) in enumerate(estimated)]
+    n_allowed = sum(scan.n_allowed for scan in scans)
+    # First as if the best rows were spread evenly; where a segment has more of them, once more.
+    found = [scan.estimate(vector, SPREAD_MARGIN * n_wanted * scan.n_allowed / n_allowed) for scan in scans]
+    border = _border(found, n_wanted)
+    found = [
+        scan.estimate(vector, n_wanted) if len(scans) > 1 and part.bound > border else part
+        for scan, part in zip(scans, found, strict=True)
+    ]
+    border = _border(found, n_wanted)
+    parts, rows = [], []
+    for scan, part in zip(scans, found, strict=True):
+        # What is missing of a filter's rows is not among those fetched: see all of them.
+        complete = part.bound <= border
+        rows.append(np.sort(part.rows[part.values >= border]) if complete else part.rows[:0])
+        if not complete:
+            parts.append(_exact(scan.segment, scan.mask, scan.n_allowed, vector, depth))
+    owners = np.repeat(np.arange(len(scans)), [len(chosen) for chosen in rows])
+    halves = [scan.segment.vectors.halves[chosen] for scan, chosen in zip(scans, rows, strict=True)]
     nearest = nearest_among(vector, np.concatenate(halves), depth)
-    parts = []
-    for number, (segment, _, _) in enumerate(estimated):
-        rows = all_rows[nearest[owners[nearest] == number]]
-        parts.append(segment.found(rows, segment.vectors.score(vector, rows)))
+    all_rows = np.concatenate(rows)
+    for number, scan in enumerate(scans):
+        best_rows = all_rows[nearest[owners[nearest] == number]]
+        parts.append(scan.segment.found(best_rows, scan.segment.vectors.score(vector, best_rows)))
     return parts
+
+
+def _border(found: list[_Estimates], n_wanted: int) -> float:
+    """The estimate that the `n_wanted` best have or exceed; less than any if there are fewer."""
+    values = np.concatenate([part.values for part in found])
+    if len(values) < n_wanted:
+        return -np.inf
+    return float(np.partition(values, len(values) - n_wanted)[len(values) - n_wanted])

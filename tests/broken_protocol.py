@@ -36,7 +36,7 @@ def _manifest_first() -> None:
 
     for module in (version, merging):
         module.publish_directory = lambda working, final: waiting.append((working, final))  # type: ignore
-    version.save_manifest = save
+    version.save_manifest = save  # type: ignore[attr-defined, unused-ignore]
 
 
 def _manifest_in_place() -> None:
