@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from app.errors import (
 )
 from app.generation.errors import GenerationError
 from app.logs import request_id
+from app.outages import is_storage_full
 from indexing.errors import IndexDamaged, IndexingError, IndexMissing, IndexOutdated, LoadError
 
 logger = logging.getLogger(__name__)
@@ -104,9 +104,14 @@ def problem_of(error: Exception) -> Problem:
             code=_HTTP_CODES.get(error.status_code, "http_error"),
             detail=str(error.detail),
         )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_storage_full(error):
         logger.error("disk full", exc_info=error, extra={"action": "storage_full"})
-        return Problem(status=507, code="storage_full", detail="There is no room left on the service's disk.")
+        return Problem(
+            status=507,
+            code="storage_full",
+            detail="There is no room left on the service's disk.",
+            retry_after_seconds=30,
+        )
     if isinstance(error, MemoryError):
         logger.error("out of memory", exc_info=error, extra={"action": "out_of_memory"})
         return Problem(

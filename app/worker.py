@@ -30,6 +30,7 @@ from app.db.tables import JobRow
 from app.errors import FootnoteError
 from app.ingestion import ingest
 from app.intake import INGEST
+from app.outages import DATABASE_UNAVAILABLE, STORAGE_FULL, described, outage_of
 from app.upkeep import HANDLERS, Upkeep
 from indexing.errors import IndexingError
 from indexing.files import checkpoint
@@ -45,6 +46,9 @@ logger = logging.getLogger(__name__)
 RETRY = RetryPolicy()
 SAY_SECONDS = 0.5
 """A job says how far it is, and learns that it is cancelled, so often."""
+
+POSTPONED_SECONDS = {STORAGE_FULL: 5.0, DATABASE_UNAVAILABLE: 1.0}
+"""What could not be done for such a reason is tried again after so long."""
 
 Lane = Literal["ingest", "upkeep"]
 BOTH: Final[tuple[Lane, ...]] = ("ingest", "upkeep")
@@ -201,10 +205,14 @@ class Worker:
         except Exception as error:
             # Whatever went wrong, the jobs still held must not wait for their lease: they are tried again.
             logger.exception("batch failed", extra={"action": "batch_failed", "n_jobs": len(batch)})
-            code = error.code if isinstance(error, IndexingError) else "internal_error"
-            with self.services.write() as session:
-                for job in list(self._held.values()):
-                    self.fail(session, job, code, f"{type(error).__name__}: {error}", retry=True)
+            outage = outage_of(error)
+            if outage is not None:
+                self._postpone(outage, described(error))
+            else:
+                code = error.code if isinstance(error, IndexingError) else "internal_error"
+                with self.services.write() as session:
+                    for job in list(self._held.values()):
+                        self.fail(session, job, code, described(error), retry=True)
         logger.info(
             "batch done",
             extra={
@@ -213,6 +221,24 @@ class Worker:
                 "seconds": round(time.perf_counter() - started, 2),
             },
         )
+
+    def _postpone(self, code: str, detail: str) -> None:
+        """Gives back what is held, as soon as the database takes that: a full disk, or a database that could
+        not be reached, is no fault of the jobs."""
+        seconds = POSTPONED_SECONDS[code]
+        while not self._stopping.is_set():
+            try:
+                with self.services.write() as session:
+                    released = queue.postpone(
+                        session, self.name, code=code, detail=detail, delay_seconds=seconds
+                    )
+                    self._note_released(session, released)
+                break
+            except OperationalError:
+                logger.warning("jobs not given back yet", extra={"action": "postpone_failed", "code": code})
+                self._stopping.wait(self.services.settings.worker.poll_seconds)
+        with self._lock:
+            self._held = {}
 
     def _do(self, job: JobRow) -> None:
         """Runs the handler of a job. One that is stopped is given back by `close`, for another to go on."""

@@ -17,6 +17,7 @@ from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
 from app.db.dialects import in_batches, insert
+from app.db.queue import CLOCK_SKEW_SECONDS
 from app.db.tables import DocumentRow, IdempotencyKeyRow
 from app.db.types import utc_now
 
@@ -60,7 +61,11 @@ def reserve(
             index_elements=[IdempotencyKeyRow.key],
             set_={"holder": holder, "lease_expires_at": ends},
             where=(IdempotencyKeyRow.status_code.is_(None))
-            & (IdempotencyKeyRow.lease_expires_at <= now)
+            # A lease that ends later than any that is given now is of a time before the clock was set back.
+            & (
+                (IdempotencyKeyRow.lease_expires_at <= now)
+                | (IdempotencyKeyRow.lease_expires_at > ends + timedelta(seconds=CLOCK_SKEW_SECONDS))
+            )
             & (IdempotencyKeyRow.method == method)
             & (IdempotencyKeyRow.path == path),
         )

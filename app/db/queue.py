@@ -1,6 +1,6 @@
 """The worker's side of the job queue: statements that keep its promises.
 
-`claim` · `heartbeat` · `held` · `progress` · `succeed` · `succeed_all` · `fail` · `cancelled` ·
+`claim` · `heartbeat` · `held` · `progress` · `succeed` · `succeed_all` · `fail` · `cancelled` · `postpone` ·
 `release_worker` · `release_expired` · `anything_due`. What users do with jobs is in `app.db.jobs`. The caller
 commits.
 
@@ -40,6 +40,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm.util import AliasedClass
 
 from app.db.dialects import in_batches
 from app.db.job_rows import JobStatus, change, fresh, over, unheld
@@ -48,6 +49,9 @@ from app.db.texts import storable
 from app.db.types import utc_now
 
 WORKER_LOST = "worker_lost"
+CLOCK_SKEW_SECONDS = 60.0
+"""What bears a time so far ahead was written before the clock was set back. A worker that lives renews its
+lease by the new time, or is told that it has lost it; the work is done again, and not twice."""
 # Any number that no other program on the same PostgreSQL database locks.
 _CLAIM_LOCK = 7_033_915_264_018_771
 
@@ -269,7 +273,7 @@ def release_expired(session: Session, *, now: datetime | None = None) -> Release
     now = now or utc_now()
     used_up = JobRow.attempts >= JobRow.max_attempts
     lost = {"error_code": WORKER_LOST, "error_detail": "the worker stopped giving signs of life"}
-    return _give_back(session, JobRow.lease_expires_at < now, used_up, lost, now)
+    return _give_back(session, _is_lost(now), used_up, lost, now)
 
 
 def release_worker(session: Session, worker: str, *, now: datetime | None = None) -> Released:
@@ -279,15 +283,39 @@ def release_worker(session: Session, worker: str, *, now: datetime | None = None
     )
 
 
+def postpone(
+    session: Session,
+    worker: str,
+    *,
+    code: str,
+    detail: str,
+    delay_seconds: float,
+    now: datetime | None = None,
+) -> Released:
+    """Give back what a worker holds until later, because of what is no fault of the jobs; the attempts do not
+    count.
+    """
+    now = now or utc_now()
+    return _give_back(
+        session,
+        JobRow.worker == worker,
+        false(),
+        {"error_code": code, "error_detail": detail},
+        now,
+        run_after=now + timedelta(seconds=delay_seconds),
+        attempts=JobRow.attempts - 1,
+    )
+
+
 def anything_due(
     session: Session, kinds: Iterable[str] | None = None, *, now: datetime | None = None
 ) -> bool:
     """Whether a worker may find something: a job of its kinds that is due, or one whose lease has ended."""
     now = now or utc_now()
-    due = and_(JobRow.status == "todo", JobRow.run_after <= now)
+    due = and_(JobRow.status == "todo", _may_run(JobRow, now))
     if kinds is not None:
         due = and_(due, JobRow.kind.in_(sorted(kinds)))
-    lost = and_(JobRow.status == "doing", JobRow.lease_expires_at < now)
+    lost = and_(JobRow.status == "doing", _is_lost(now))
     return session.execute(select(JobRow.id).where(or_(due, lost)).limit(1)).first() is not None
 
 
@@ -296,7 +324,7 @@ def _due(now: datetime, kinds: Sequence[str]) -> Select[Any]:
     other = aliased(JobRow)
     before = and_(
         other.status == "todo",
-        other.run_after <= now,
+        _may_run(other, now),
         other.kind.in_(kinds),
         tuple_(other.priority, other.created_at, other.id)
         < tuple_(JobRow.priority, JobRow.created_at, JobRow.id),
@@ -305,9 +333,21 @@ def _due(now: datetime, kinds: Sequence[str]) -> Select[Any]:
     n_bytes = func.coalesce(JobRow.payload["n_bytes"].as_integer(), 0).label("n_bytes")
     return (
         select(JobRow.id, JobRow.priority, JobRow.created_at, n_bytes)
-        .where(JobRow.status == "todo", JobRow.run_after <= now, JobRow.kind.in_(kinds), ~busy)
+        .where(JobRow.status == "todo", _may_run(JobRow, now), JobRow.kind.in_(kinds), ~busy)
         .order_by(JobRow.priority, JobRow.created_at, JobRow.id)
     )
+
+
+def _may_run(row: type[JobRow] | AliasedClass[JobRow], now: datetime) -> ColumnElement[bool]:
+    """Whether the time of a job has come; also where the clock was set back after the job was touched."""
+    future = now + timedelta(seconds=CLOCK_SKEW_SECONDS)
+    return or_(row.run_after <= now, row.created_at > future, row.started_at > future)
+
+
+def _is_lost(now: datetime) -> ColumnElement[bool]:
+    """Whether a lease has ended; also one that the clock was set back from, whose end may be far away."""
+    future = now + timedelta(seconds=CLOCK_SKEW_SECONDS)
+    return or_(JobRow.lease_expires_at < now, JobRow.heartbeat_at > future)
 
 
 def _within(picked: CTE, max_bytes: int | None) -> Select[Any]:
@@ -329,6 +369,7 @@ def _give_back(
     used_up: ColumnElement[bool],
     lost: Mapping[str, str],
     now: datetime,
+    run_after: datetime | None = None,
     **others: Any,
 ) -> Released:
     """Return `doing` jobs to the queue, but cancel those that were to be, and fail those that are used up."""
@@ -341,7 +382,7 @@ def _give_back(
         .where(JobRow.id.in_(select(held.cte("held").c.id)), JobRow.status == "doing")
         .values(
             status=case((asked, "cancelled"), (used_up, "failed"), else_="todo"),
-            run_after=now,
+            run_after=run_after or now,
             finished_at=case((ended, now), else_=null()),
             worker=case((ended, JobRow.worker), else_=null()),
             heartbeat_at=case((ended, JobRow.heartbeat_at), else_=null()),

@@ -260,6 +260,42 @@ class TestLease:
         (again,) = take("alive", now=after(11))
         assert (again.id, again.attempts, again.worker) == (job.id, 2, "alive")
 
+    def test_a_job_outlives_a_clock_that_was_set_back_a_day(self, put, take, call):
+        """Neither a dead worker's lease nor the time of a retry lasts until the clock is where it was."""
+        day = 86_400
+        put()
+        (job,) = take("dead", now=after(day), lease_seconds=10)
+        assert call(queue.release_expired, now=after(day + 5)).todo == ()
+        assert call(queue.anything_due, ["ingest"], now=NOW)
+        assert call(queue.release_expired, now=NOW).todo == (job.id,)
+        (again,) = take("w", now=after(day))
+        status = call(queue.fail, "w", again.id, code="x", detail="x", retry=RetryPolicy(), now=after(day))
+        assert status == "todo"
+        assert take("w", now=after(day)) == []
+        assert [item.id for item in take("w")] == [job.id]
+
+    def test_a_worker_that_lives_keeps_its_job_when_the_clock_is_set(self, put, take, call):
+        put()
+        (job,) = take("w", lease_seconds=10)
+        for now in (after(86_400), after(0), after(-3600)):
+            assert call(queue.heartbeat, "w", [job.id], lease_seconds=10, now=now) == set()
+            assert call(queue.release_expired, now=now).todo == ()
+        assert call(queue.succeed, "w", job.id)
+
+    def test_what_is_postponed_waits_and_costs_no_attempt(self, put, take, call):
+        put(max_attempts=1)
+        for turn in range(3):
+            (job,) = take(now=after(turn * 10))
+            call(queue.postpone, "w", code="storage_full", detail="d", delay_seconds=5, now=after(turn * 10))
+            assert take(now=after(turn * 10 + 4)) == []
+        found = call(jobs.get, job.id)
+        assert (found.status, found.attempts, found.error_code, found.worker) == (
+            "todo",
+            0,
+            "storage_full",
+            None,
+        )
+
     def test_a_worker_that_lost_its_lease_changes_nothing(self, put, take, call):
         put()
         (job,) = take("slow", lease_seconds=10)

@@ -60,6 +60,11 @@ def test_a_key_whose_holder_died_is_taken_over_when_the_lease_ends(session, rese
     assert reserve(holder="third", now=LATER).row.status_code is None, "who lost the key cannot answer for it"
 
 
+def test_a_key_whose_holder_died_does_not_wait_for_a_clock_that_was_set_back(session, reserve):
+    reserve(holder="dead", now=NOW + timedelta(days=1))
+    assert reserve(holder="next", now=NOW).is_mine
+
+
 def test_a_lease_that_is_renewed_lasts(session, reserve):
     reserve()
     idempotency.renew(session, "k", "first", lease_seconds=15.0, now=NOW + timedelta(seconds=10))
