@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from indexing.errors import IndexDamaged, IndexMissing
@@ -18,7 +19,7 @@ from indexing.snapshot import Snapshot
 from indexing.verification import verify_version
 from tests.small_index import small_spec
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "index_format_1"
+GOLDEN = Path(__file__).parents[2] / "golden"
 FILE = FileRecord(name="segment-00000001/rows.col", size=3, sha256="0" * 64, edges=5)
 DEAD = FileRecord(name="segment-00000001.dead-00000004", size=9, sha256="1" * 64, edges=7)
 MANIFEST = Manifest(
@@ -96,10 +97,21 @@ def test_an_unknown_format_names_the_way_out(tmp_path: Path) -> None:
 
 def test_a_version_of_format_1_is_refused_with_the_way_out(tmp_path: Path) -> None:
     directory = tmp_path / "v"
-    shutil.copytree(GOLDEN, directory)  # opening makes a lock file
+    shutil.copytree(GOLDEN / "index_format_1", directory)
     with pytest.raises(IndexDamaged, match=r"format 1; .* format 2.*footnote index repair"):
         Snapshot.open(directory)
     assert [problem.kind for problem in verify_version(directory)] == ["manifest"]
+
+
+def test_a_version_of_format_2_still_opens() -> None:
+    directory = GOLDEN / "index_format_2"
+    snapshot = Snapshot.open(directory)
+    assert snapshot.lexical.search("harbour bridges", 3).chunk_ids.tolist() == [12, 11]
+    nearest = snapshot.vectors.search(np.array([0, 1, 0, 0.5], dtype=np.float32), 3)
+    assert nearest.chunk_ids.tolist() == [12, 11, 21]
+    assert snapshot.documents().tolist() == [1, 2]
+    assert [segment.n_dead for segment in snapshot.manifest.segments] == [1]
+    assert verify_version(directory) == []
 
 
 def test_a_replaced_file_is_whole(tmp_path: Path) -> None:
