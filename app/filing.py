@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from app.db.errors import CollectionNotFound
 from app.errors import PayloadTooLarge
 from app.folders import Trouble, source_of
 from app.store import StoredFile
+from app.upkeep import merge_served
 from app.worker import Worker
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ Say = Callable[[str, int, int], None]
 FILES_A_TRANSACTION = 200
 FILES_AT_ONCE = 8
 """A file is kept when the disk says so; waits side by side take the disk a twentieth of the time."""
+MERGE_SECONDS = 5.0
+"""How long a command merges segments after its documents; what is left is the next worker's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +77,10 @@ def work(services: Services, document_ids: Collection[int], say: Say) -> None:
             return jobs.n_live(session, document_ids) == 0
 
     say("ingest", 0, len(document_ids))
-    worker = Worker(services)
+    worker = Worker(services, lanes=("ingest",))
     try:
         worker.drain(on_step, until=is_done)
     finally:
         worker.close()
+    deadline = time.monotonic() + MERGE_SECONDS
+    merge_served(services, lambda: time.monotonic() > deadline)

@@ -216,7 +216,7 @@ def _differing(services: Services, row: IndexVersionRow) -> tuple[set[int], set[
 def _documents_of(snapshot: Snapshot, chunk_ids: Ids) -> set[int]:
     found: set[int] = set()
     for segment, _, rows in snapshot.segments.located(chunk_ids):
-        found.update(segment.document_ids[rows].tolist())
+        found.update(segment.document_ids_of(rows).tolist())
     return found
 
 

@@ -100,6 +100,13 @@ def merge(services: Services, version_id: str, stop: Callable[[], bool] = lambda
         return False  # whoever serves or mends it says so
 
 
+def merge_served(services: Services, stop: Callable[[], bool]) -> bool:
+    """Merges segments of the first served version that has some to merge."""
+    with services.read() as session:
+        served = versions.served(session)
+    return any(merge(services, version_id, stop) for version_id in served if not stop())
+
+
 class Upkeep:
     """What a worker does for the indexes when no job waits: one thing at a time, each soon over."""
 
@@ -115,7 +122,7 @@ class Upkeep:
         if now - self._tidied >= PAUSE_SECONDS:
             self._tidied = now
             return self._tidy(stop)
-        if self._merge(stop):
+        if merge_served(self._services, stop):
             return True
         if now - self._orphans >= ORPHANS_PAUSE_SECONDS:
             self._orphans = now
@@ -124,12 +131,6 @@ class Upkeep:
             self._swept = now
             return intake.sweep_files(self._services, stop) > 0
         return False
-
-    def _merge(self, stop: Callable[[], bool]) -> bool:
-        """Merges segments of the first served version that has some to merge."""
-        with self._services.read() as session:
-            served = versions.served(session)
-        return any(merge(self._services, version_id, stop) for version_id in served if not stop())
 
     def _tidy(self, stop: Callable[[], bool]) -> bool:
         with self._services.read() as session:
