@@ -21,7 +21,7 @@ from indexing.errors import IndexDamaged, IndexVersionError
 from indexing.files import checkpoint
 from indexing.manifest import VersionSpec, load_manifest
 from indexing.snapshot import Snapshot
-from indexing.version import VersionWriter, create_version
+from indexing.version import FLUSH_ROWS, VersionWriter, create_version
 
 if TYPE_CHECKING:
     from app.services import Services
@@ -36,8 +36,9 @@ def silent(_stage: str, _done: int, _total: int) -> None:
     """For work of which nobody asks how far it is."""
 
 
-CHUNKS_A_PART = 131_072
-"""A build commits so many chunks at a time: what a kill costs of the writing."""
+CHUNKS_A_PART = FLUSH_ROWS
+"""A build commits so many chunks at a time: what a kill costs of the writing. They fill a segment, which is
+then not merged any more."""
 DOCUMENTS_CUT = 50
 DOCUMENTS_ADDED = 200
 TEXTS_ENCODED = 256
