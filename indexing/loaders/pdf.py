@@ -141,8 +141,9 @@ def _words(handle: object, codes: list[int], start: int, end: int) -> str:
         if codes[index] == 0x20 and codes[index + 1] > 0x20:
             before, after = _box(handle, index - 1), _box(handle, index + 1)
             height = max(before.top - before.bottom, after.top - after.bottom)
-            is_mark = not pieces and _ITEM_MARK.match(_decoded(codes[start:index]))
-            if after.left - before.right > COLUMN_GAP * height > 0 and not is_mark:
+            if after.left - before.right > COLUMN_GAP * height > 0:
+                if not pieces and _ITEM_MARK.match(_decoded(codes[start:index])):
+                    continue
                 pieces.append(_decoded(codes[piece_start:index]))
                 piece_start = index + 1
     pieces.append(_decoded(codes[piece_start:end]))
