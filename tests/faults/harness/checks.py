@@ -46,6 +46,14 @@ def n_lagging(services: Services) -> int:
         return len(versions.lagging(session))
 
 
+def active_version(services: Services, collection: str = "default") -> str:
+    """The id of the version that is served."""
+    with services.read() as session:
+        row = versions.active(session, collections.id_of(collection))
+    assert row is not None
+    return row.id
+
+
 def everything(services: Services, model: Model, chance: random.Random) -> list[str]:
     """Every check but the comparison with an undisturbed index."""
     found = [*_documents(services, model), *_jobs(services), *_rows(services)]

@@ -34,6 +34,10 @@ SETTINGS: Mapping[str, str] = {
 }
 
 
+COMPLAINTS = ('"index_unusable"', '"unexpected_error"')
+"""Of what is logged: an index that has to be made anew, an error that no one foresaw."""
+
+
 @dataclass(frozen=True, slots=True)
 class Death:
     """How a process is to die: at a point, the n-th time it comes by, or so many seconds after its start."""
@@ -112,12 +116,13 @@ class Fleet:
         }
         self.n_workers = n_workers
         self.is_storming = True
-        self.target: str | None = None
-        """The only point to die at, when there is one: whoever comes by there first dies, and no one else."""
+        self._target: str | None = None
+        self._n_before = 0
         self._points = tuple(POINTS) if points is None else tuple(points)
         self._api: Victim | None = None
         self._workers: list[Victim] = []
         self._port = 0
+        self._read: dict[Path, int] = {}
         self._client = httpx.Client(timeout=60.0)
 
     def __enter__(self) -> Fleet:
@@ -133,8 +138,9 @@ class Fleet:
         """A death for a process of this kind: the points where fewest have died so far come first."""
         if not self.is_storming:
             return None
-        if self.target is not None:
-            return Death(point=self.target) if kind in POINTS[self.target] else None
+        if self._target is not None:
+            meant = kind in POINTS[self._target] and not self.has_hit()
+            return Death(point=self._target) if meant else None
         if self.chance.random() < 0.1:
             return None
         points = [point for point in self._points if kind in POINTS[point]]
@@ -143,6 +149,15 @@ class Fleet:
             point = min(points, key=lambda name: self.kills.at_points[name])
             return Death(point=point, passing=self.chance.choice((1, 1, 1, 2, 3)))
         return Death(seconds=self.chance.uniform(0.02, 2.5 if kind in (API, WORKER) else 0.4))
+
+    def aim(self, point: str) -> None:
+        """From now on whoever comes by this point first dies there, and no one else."""
+        self._target, self._n_before = point, self.kills.at_points[point]
+
+    def has_hit(self) -> bool:
+        """Whether a process has died where it was meant to."""
+        self.count()
+        return self._target is not None and self.kills.at_points[self._target] > self._n_before
 
     def start(
         self, argv: Sequence[str], death: Death | None = None, env: Mapping[str, str] | None = None
@@ -180,6 +195,10 @@ class Fleet:
         for victim in [*self._workers, *([self._api] if self._api else [])]:
             if not victim.process.is_alive:
                 self._count(victim)
+
+    def forget_ended(self) -> None:
+        """Lets the workers go that a test ended itself."""
+        self._workers = [victim for victim in self._workers if victim.process.is_alive]
 
     def wait_a_while(self, seconds: float) -> None:
         """For a worker to die; not longer than that takes."""
@@ -262,6 +281,16 @@ class Fleet:
             self.problems.append(
                 f"{victim.process.argv} ended by itself with {code}: {victim.process.said()}"
             )
+
+    def complaints(self) -> list[str]:
+        """What processes have logged since the last call that no kill may lead to."""
+        found = []
+        for log in sorted(self.zygote.folder.glob("*.log")):
+            with log.open(errors="replace") as lines:
+                lines.seek(self._read.get(log, 0))
+                found += [line.strip() for line in lines if any(word in line for word in COMPLAINTS)]
+                self._read[log] = log.stat().st_size
+        return found
 
     # Requests.
 

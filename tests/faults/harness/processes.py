@@ -56,7 +56,7 @@ class Zygote:
     """Forks commands; see `tests.faults.harness.zygote`. Use `running_zygote`."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._numbers = count(1)
         self._lock = threading.Lock()
         self._ordered: dict[int, Process] = {}
@@ -87,7 +87,7 @@ class Zygote:
         self, argv: Sequence[str], env: Mapping[str, str] | None = None, log: Path | None = None
     ) -> Process:
         number = next(self._numbers)
-        process = Process(self, argv, log or self._folder / f"{number}-{argv[0]}.log")
+        process = Process(self, argv, log or self.folder / f"{number}-{argv[0]}.log")
         spawned = threading.Event()
         with self._lock:
             self._ordered[number] = process

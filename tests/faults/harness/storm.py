@@ -67,6 +67,7 @@ def storm(
     n_workers: int = 2,
     say: Callable[[Report], None] = lambda _: None,
     points: Sequence[str] | None = None,
+    is_killing: bool = True,
     **environment: str,
 ) -> Report:
     """Rounds for as long as `go_on` says; ends at once when something is not as promised."""
@@ -80,11 +81,15 @@ def storm(
         world = World(fleet=fleet, model=model, chance=chance, folder=folder)
         while not report.violations and go_on(report):
             report.n_rounds += 1
-            fleet.storm()
+            if is_killing:
+                fleet.storm()
+            else:
+                fleet.calm()
             for _ in range(n_operations):
                 fleet.revive()
                 do_one(world)
-            fleet.calm()
+            if is_killing:
+                fleet.calm()
             report.violations = _look(folder, database_url, world, report.n_rounds)
             _note(report, world, started)
             say(report)
@@ -113,7 +118,7 @@ def every_point(
     ):
         world = World(fleet=fleet, model=model, chance=chance, folder=folder)
         for number, point in enumerate(points, start=1):
-            fleet.target = point
+            fleet.aim(point)
             fleet.storm()
             if not _killed_at(world, point, n_scripts):
                 report.violations.append(f"no process came by {point}")
@@ -131,15 +136,13 @@ def every_point(
 def _killed_at(world: World, point: str, n_scripts: int) -> bool:
     """Whether a process came by the point and died, in a few turns of everything that can be done."""
     fleet = world.fleet
-    before = fleet.kills.at_points[point]
     for operation in SCRIPT * n_scripts:
         fleet.revive()
         world.done[operation.__name__] += 1
         operation(world)
         if not POINTS[point].isdisjoint({WORKER}):
             fleet.wait_a_while(0.5)
-        fleet.count()
-        if fleet.kills.at_points[point] > before:
+        if fleet.has_hit():
             return True
     return False
 
@@ -164,7 +167,7 @@ def _look(folder: Path, database_url: str, world: World, number: int) -> list[st
                 fleet.wait_until_quiet(services)
         except TimeoutError as error:
             return [*fleet.problems, str(error)]
-        found = [*fleet.problems]
+        found = [*fleet.problems, *fleet.complaints()]
         # One that has not begun to listen for the signal yet is ended by it.
         codes = set(fleet.stop_all()) - {0, -signal.SIGTERM}
         if codes:

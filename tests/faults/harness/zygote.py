@@ -23,6 +23,7 @@ import traceback
 from typing import Any, NoReturn
 
 import app.api.idempotency
+import app.db.engine
 from app.cli import app as footnote
 from app.services import open_services
 from indexing.encoding.factory import EncoderSpec
@@ -52,6 +53,9 @@ def _run(argv: list[str], env: dict[str, str], log: str) -> NoReturn:
             os.dup2(source, target)
         os.environ.update(env)
         open_services.__wrapped__.__defaults__ = (load_words,)  # type: ignore[attr-defined]
+        app.db.engine.BUSY_TIMEOUT_SECONDS = float(
+            os.environ.get("FAULTS_BUSY_SECONDS", app.db.engine.BUSY_TIMEOUT_SECONDS)
+        )
         clock.install()
         sabotage.install()
         app.api.idempotency.LEASE_SECONDS = 1.0
