@@ -210,6 +210,7 @@ def _fill(services: Services, row: IndexVersionRow, say: Say) -> None:
         change = collections.get(session, row.collection_id).change_number
         members = documents.ids_of_collection(session, row.collection_id)
         uncut = documents.without_chunks(session, members, recipe.chunker.spec.fingerprint)
+    say("chunk", len(members) - len(uncut), len(members))
     for start in range(0, len(uncut), DOCUMENTS_CUT):
         batch = uncut[start : start + DOCUMENTS_CUT]
         chunk_missing(services, batch, recipe.chunker)

@@ -23,7 +23,7 @@ import app.generation.errors
 import indexing.errors
 from app.api.middleware import RequestIdMiddleware
 from app.problems import INDEX_ADVICE, install, problem_of
-from indexing.errors import IndexDamaged, IndexMissing, LoadError, LoadErrorCode
+from indexing.errors import IndexDamaged, IndexMissing, IndexOutdated, LoadError, LoadErrorCode
 
 SECRET = "password=hunter2"
 
@@ -51,6 +51,7 @@ STATUS: dict[str, int] = {
     "job_not_found": 404,
     "index_version_not_found": 404,
     "deletion_not_found": 404,
+    "golden_question_not_found": 404,
     "collection_exists": 409,
     "collection_in_use": 409,
     "job_not_retryable": 409,
@@ -100,7 +101,9 @@ ERRORS = [
 def test_every_error_with_a_name_has_its_status_and_code(cls: type[Exception]) -> None:
     problem = problem_of(cls("what a person should know"))
     code = cls.code  # type: ignore[attr-defined]
-    detail = INDEX_ADVICE if cls in (IndexMissing, IndexDamaged) else "what a person should know"
+    detail = (
+        INDEX_ADVICE if cls in (IndexMissing, IndexDamaged, IndexOutdated) else "what a person should know"
+    )
     assert (problem.code, problem.status, problem.detail) == (code, STATUS[code], detail)
     assert problem.body()["type"] == f"urn:footnote:problem:{code}"
 

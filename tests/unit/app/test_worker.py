@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from app import cancelling, following, intake, preparing
+from app import cancelling, following, ingestion, intake, preparing
 from app.db import batches, documents, jobs, queue, versions
 from app.db.tables import DocumentRow, JobRow
 from app.db.types import utc_now
@@ -244,6 +244,7 @@ def test_cancelling_stops_the_encoding_and_only_of_what_was_cancelled(
     services: Services, encoder: Hooked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preparing, "TEXTS_A_SAVE", 1)
+    monkeypatch.setattr(ingestion, "TEXTS_A_SAVE", 1)
     long = "\n\n".join(f"# Part {n}\n\n" + f"Of matter {n} much is said here. " * 60 for n in range(20))
     book, tea = submit(services, "book.md", long), submit(services, "tea.md", PAGES["tea.md"])
     parts: list[int] = []
@@ -381,7 +382,8 @@ def test_a_build_is_a_job(services: Services) -> None:
         active = versions.active(session, collection_id(services))
     assert done.status == "succeeded"
     assert active is not None
-    assert done.result == {"index_version": active.id}
+    assert done.result is not None
+    assert done.result["index_version"] == active.id
     assert sources(services, "pot")[0] == "tea.md"
 
 
