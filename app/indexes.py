@@ -167,13 +167,14 @@ class Indexes:
 
     def _in_memory(self, version_id: str, chunker: str, snapshot: Snapshot) -> Retriever:
         """The rank-bm25 retriever: made from the database, since it has no index on disk, and kept."""
-        change = snapshot.manifest.change
+        # A deletion takes its rows out before the change number follows, so that tells too little.
+        commit = snapshot.manifest.commit
         with self._lock:
             kept = self._rank_bm25.get(version_id)
-            if kept is None or kept[0] != change:
+            if kept is None or kept[0] != commit:
                 with self._read() as session:
                     collection_id = versions.get(session, version_id).collection_id
                     texts = chunks.iterate_texts(session, collection_id, chunker)
-                    kept = (change, RankBm25Retriever(texts))
+                    kept = (commit, RankBm25Retriever(texts))
                 self._rank_bm25[version_id] = kept
             return kept[1]

@@ -88,6 +88,19 @@ def test_the_index_has_nothing_of_it_before_any_worker_comes(filled: Services) -
     assert found(filled, "warm the pot") == ["tea.md"]
 
 
+def test_the_retriever_that_is_held_in_memory_forgets_it_too(filled: Services) -> None:
+    def score() -> float:
+        request = SearchRequest(query="leaves", mode="rank_bm25")
+        return search(filled, request).passages[0].score
+
+    for name in ("coffee", "cocoa"):
+        add(filled, f"{name}.md", f"# {name}\n\nStir the {name}.\n")
+    work(filled)
+    before = score()
+    deleting.delete(filled, id_of("secret.md"))
+    assert score() != before, "its statistics are those of the documents that are left"
+
+
 def test_the_same_bytes_of_another_document_stay(filled: Services) -> None:
     add(filled, "copy.md", SECRET)
     work(filled)
