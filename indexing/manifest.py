@@ -29,6 +29,17 @@ class VersionSpec:
     dim: int
     chunker_fingerprint: str
     settings: Mapping[str, Scalar] = field(default_factory=dict)
+    """`token_codec` names what token vectors are coded with, `token_bytes` is the size of a code; both are
+    there or neither, and a version without them has no token vectors."""
+
+    @property
+    def token_codec(self) -> str | None:
+        name = self.settings.get("token_codec")
+        return None if name is None else str(name)
+
+    @property
+    def token_bytes(self) -> int:
+        return int(self.settings.get("token_bytes", 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Segments: immutable directories of rows, one row per chunk, sorted by chunk id.
 
-A row is a chunk id, its document id, its vector and its terms. Rows die by a bitmap kept outside the
-directory; merging segments leaves the dead rows out.
+A row is a chunk id, its document id, its vector, its terms and, in versions that keep them, the codes of its
+token vectors. Rows die by a bitmap kept outside the directory; merging segments leaves the dead rows out.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from indexing.columns import read_columns, write_columns
 from indexing.errors import IndexDamaged
 from indexing.files import check_file
 from indexing.found import Found
-from indexing.manifest import SegmentKind, SegmentRecord
+from indexing.manifest import SegmentKind, SegmentRecord, VersionSpec
 from indexing.postings import Postings
 from indexing.spans import spans
 from indexing.terms import TermTable
+from indexing.token_codes import TokenCodes, write_token_codes
 from indexing.types import Floats, Ids
 from indexing.vectors import Halves, Mask, Rows, VectorStore, write_vectors
 
@@ -37,6 +38,7 @@ class SegmentRows:
     document_ids: Ids
     vectors: Halves
     terms: TermTable
+    tokens: TokenCodes | None = None
 
     def __len__(self) -> int:
         return len(self.chunk_ids)
@@ -56,7 +58,8 @@ def write_segment(
 ) -> Written:
     """Writes the given rows of each part as one segment; no chunk may stand twice among them.
 
-    Vectors are copied slice by slice, and `pause` is called between slices: what it raises ends the writing.
+    Vectors and codes are copied slice by slice, and `pause` is called between slices: what it raises ends the
+    writing.
     """
     chunk_ids = np.concatenate([part.chunk_ids[taken] for part, taken in parts])
     order = np.argsort(chunk_ids, kind="stable")
@@ -80,6 +83,8 @@ def write_segment(
     terms.save(directory)
     pause()
     Postings.build(terms).save(directory)
+    if tokens := [part.tokens for part, _ in parts if part.tokens is not None]:
+        write_token_codes(directory, tokens, owners, rows, pause)
     n_tokens = int(terms.lengths.sum(dtype=np.int64))
     return Written(kind="rabitq" if coded else "flat", n_tokens=n_tokens, chunk_ids=chunk_ids)
 
@@ -104,7 +109,7 @@ class SegmentFiles:
     Raises IndexDamaged if a file is not what its record says, as far as a quick look shows.
     """
 
-    def __init__(self, root: Path, record: SegmentRecord, dim: int) -> None:
+    def __init__(self, root: Path, record: SegmentRecord, spec: VersionSpec) -> None:
         for file in record.files:
             check_file(root, file)
         directory = root / record.name
@@ -117,7 +122,10 @@ class SegmentFiles:
         self.by_document: NDArray[np.uint32] = columns["by_document"]
         self.terms = TermTable.load(directory)
         self.postings = Postings.load(directory)
-        self.vectors = VectorStore(directory, record.n_rows, dim, coded=record.kind == "rabitq")
+        self.vectors = VectorStore(directory, record.n_rows, spec.dim, coded=record.kind == "rabitq")
+        self.tokens: TokenCodes | None = None
+        if spec.token_bytes:
+            self.tokens = TokenCodes.load(directory, record.n_rows, spec.token_bytes)
         lengths = {len(self.chunk_ids), len(self.document_of), len(self.by_document), len(self.terms)}
         if lengths != {record.n_rows} or len(self.starts) != len(self.documents) + 1:
             raise IndexDamaged(f"The columns of {self.name} have {lengths} rows instead of {record.n_rows}.")
@@ -133,6 +141,7 @@ class Segment:
         self.terms = files.terms
         self.postings = files.postings
         self.vectors = files.vectors
+        self.tokens = files.tokens
         self.live = _live_rows(root, record)
 
     def __len__(self) -> int:
@@ -208,6 +217,7 @@ class Segment:
             document_ids=self.files.documents[self.files.document_of],
             vectors=self.vectors.halves,
             terms=self.terms,
+            tokens=self.tokens,
         )
 
     def _places(self, document_ids: Ids) -> Rows:

@@ -7,13 +7,17 @@ from types import TracebackType
 
 import numpy as np
 
-from indexing.errors import EncoderMismatch, IndexDamaged
+from indexing.errors import EncoderMismatch, IndexDamaged, IndexMissing
 from indexing.lexical import LexicalIndex
-from indexing.manifest import Manifest, SegmentRecord, load_manifest
+from indexing.manifest import Manifest, SegmentRecord, VersionSpec, load_manifest
 from indexing.nearest import VectorIndex
 from indexing.segment_set import SegmentSet, Selection
 from indexing.segments import Segment, SegmentFiles
-from indexing.types import DocumentId, Ids
+from indexing.token_codec import codec_named
+from indexing.token_codes import Codes
+from indexing.types import DocumentId, Floats, Ids
+
+_NO_CODES: Codes = np.empty((0, 0), dtype=np.uint8)
 
 
 class Snapshot:
@@ -28,9 +32,12 @@ class Snapshot:
         self.directory = directory
         self.manifest = manifest
         known = {segment.name: segment for segment in previous.segments.segments} if previous else {}
-        dim = manifest.spec.dim
         self.segments: SegmentSet = SegmentSet(
-            [_segment(directory, record, dim, known.get(record.name)) for record in manifest.segments], dim
+            [
+                _segment(directory, record, manifest.spec, known.get(record.name))
+                for record in manifest.segments
+            ],
+            manifest.spec.dim,
         )
         self.lexical = LexicalIndex(self.segments)
         self.vectors = VectorIndex(self.segments)
@@ -77,6 +84,30 @@ class Snapshot:
         parts = [part.chunk_ids[part.rows_of_documents(wanted)] for part in self.segments.segments]
         return np.sort(np.concatenate([none, *parts]))
 
+    def token_codes(self, chunk_ids: Ids) -> list[Codes]:
+        """The codes of each chunk's tokens, shape (n_tokens, width), views of the mapped files.
+
+        Raises KeyError if the version lacks a chunk, IndexMissing if it has no token vectors.
+        """
+        if not self.manifest.spec.token_bytes:
+            raise IndexMissing(f"Index version {self.manifest.spec.version} was built without token vectors.")
+        found: list[Codes] = [_NO_CODES] * len(chunk_ids)
+        for segment, positions, rows in self.segments.located(chunk_ids):
+            assert segment.tokens is not None
+            for position, row in zip(positions.tolist(), rows.tolist(), strict=True):
+                found[position] = segment.tokens[row]
+        return found
+
+    def token_vectors(self, chunk_ids: Ids) -> list[Floats]:
+        """The vectors of each chunk's tokens, shape (n_tokens, dim), as their codes tell; in reading order.
+
+        Raises what `token_codes` does, and EncoderError if this program does not have the codec.
+        """
+        codes = self.token_codes(chunk_ids)
+        codec = codec_named(self.manifest.spec.token_codec or "", self.manifest.spec.dim)
+        vectors = codec.decode(np.concatenate([np.empty((0, codec.width), dtype=np.uint8), *codes]))
+        return np.split(vectors, np.cumsum([len(part) for part in codes])[:-1]) if codes else []
+
     def documents(self) -> Ids:
         """The ids of all documents with a chunk, sorted."""
         return self.segments.documents()
@@ -99,7 +130,7 @@ def check_encoder(manifest: Manifest, expected_fingerprint: str | None) -> None:
         )
 
 
-def _segment(directory: Path, record: SegmentRecord, dim: int, known: Segment | None) -> Segment:
+def _segment(directory: Path, record: SegmentRecord, spec: VersionSpec, known: Segment | None) -> Segment:
     if known is None:
-        return Segment(directory, record, SegmentFiles(directory, record, dim))
+        return Segment(directory, record, SegmentFiles(directory, record, spec))
     return known if known.record == record else Segment(directory, record, known.files)

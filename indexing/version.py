@@ -29,6 +29,7 @@ from indexing.merge_plans import FULL_ROWS, plan_commit
 from indexing.segments import Segment, SegmentRows, write_dead_rows, write_segment
 from indexing.snapshot import Snapshot
 from indexing.terms import TermTableBuilder
+from indexing.token_codes import SpilledCodes, TokenCodes
 from indexing.types import Floats, Ids
 from indexing.vectors import Halves, Mask, Rows
 
@@ -166,7 +167,7 @@ class Commit:
         self._base = base
         self._change = change
         self._next_segment = base.manifest.next_segment
-        self._pending = _Pending()
+        self._pending = _Pending(self._directory)
         # Full segments are written while the caller goes on adding, one at a time.
         self._thread = ThreadPoolExecutor(1)
         self._flushes: list[Future[SegmentRecord]] = []
@@ -189,8 +190,22 @@ class Commit:
         """Removes everything of these documents that is not added in this commit."""
         self._removed.append(np.asarray(document_ids, dtype=np.int64))
 
-    def add(self, *, chunk_ids: Ids, document_ids: Ids, texts: Sequence[str], vectors: Floats) -> None:
-        """Adds chunks: n ids, n document ids, n contextual texts, vectors of shape (n, dim).
+    @property
+    def spec(self) -> VersionSpec:
+        """What the version is made with."""
+        return self._base.manifest.spec
+
+    def add(
+        self,
+        *,
+        chunk_ids: Ids,
+        document_ids: Ids,
+        texts: Sequence[str],
+        vectors: Floats,
+        tokens: TokenCodes | None = None,
+    ) -> None:
+        """Adds chunks: n ids, n document ids, n contextual texts, vectors of shape (n, dim), and the codes of
+        the tokens of n chunks where the version keeps them.
 
         May be called many times with a few thousand chunks each; memory stays bounded. Raises ValueError if
         the lengths do not agree or a vector is not finite.
@@ -198,6 +213,7 @@ class Commit:
         chunk_ids = np.asarray(chunk_ids, dtype=np.int64)
         document_ids = np.asarray(document_ids, dtype=np.int64)
         self._check(chunk_ids, document_ids, texts, vectors)
+        self._check_tokens(len(chunk_ids), tokens)
         halves = vectors.astype(np.float16)
         new = self._set_present_aside(chunk_ids, document_ids, halves)
         for flushed in self._flushed_ids:
@@ -210,6 +226,7 @@ class Commit:
             document_ids[new],
             halves[new],
             [texts[place] for place in np.flatnonzero(new).tolist()],
+            None if tokens is None else tokens.take(np.flatnonzero(new)),
         )
         if len(self._pending) >= FLUSH_ROWS:
             self._flush()
@@ -240,6 +257,14 @@ class Commit:
         if not np.isfinite(vectors).all():
             raise ValueError("A vector has an element that is not a finite number.")
 
+    def _check_tokens(self, n_chunks: int, tokens: TokenCodes | None) -> None:
+        given = None if tokens is None else (len(tokens), tokens.codes.shape[1])
+        wanted = (n_chunks, self.spec.token_bytes) if self.spec.token_bytes else None
+        if given != wanted:
+            raise ValueError(
+                f"The codes of tokens do not suit the version: (chunks, bytes) are {given}, not {wanted}."
+            )
+
     def _set_present_aside(self, chunk_ids: Ids, document_ids: Ids, halves: Halves) -> Mask:
         """Which chunks are new; of the others, the equal ones are kept and the changed ones overwritten."""
         new = np.ones(len(chunk_ids), dtype=np.bool_)
@@ -258,7 +283,7 @@ class Commit:
     def _flush(self) -> None:
         """Hands the pending rows to the thread that writes them."""
         blocks = self._pending.blocks()
-        self._pending = _Pending()
+        self._pending = _Pending(self._directory)
         self._flushed_ids.append(np.sort(np.concatenate([block.chunk_ids for block in blocks])))
         if self._flushes:
             self._flushes[-1].result()
@@ -364,9 +389,11 @@ def with_dead_rows(directory: Path, record: SegmentRecord, dead: Rows, commit: i
 
 
 class _Pending:
-    """Rows not yet written, in blocks."""
+    """Rows not yet written, in blocks; the codes of their tokens wait in files."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._tokens: SpilledCodes | None = None
         self._blocks: list[SegmentRows] = []
         self._ids: set[int] = set()
         self._begin_block()
@@ -383,12 +410,23 @@ class _Pending:
             self._ids.add(chunk_id)
         return new
 
-    def extend(self, chunk_ids: Ids, document_ids: Ids, vectors: Halves, texts: Sequence[str]) -> None:
+    def extend(
+        self,
+        chunk_ids: Ids,
+        document_ids: Ids,
+        vectors: Halves,
+        texts: Sequence[str],
+        tokens: TokenCodes | None,
+    ) -> None:
         self._chunk_ids.append(chunk_ids)
         self._document_ids.append(document_ids)
         self._vectors.append(vectors)
         for text in texts:
             self._terms.add(text)
+        if tokens is not None:
+            if self._tokens is None:
+                self._tokens = SpilledCodes(self._directory, tokens.codes.shape[1])
+            self._tokens.add(tokens)
         if len(self._terms) >= BLOCK_ROWS:
             self._end_block()
 
@@ -402,6 +440,7 @@ class _Pending:
         self._document_ids: list[Ids] = []
         self._vectors: list[Halves] = []
         self._terms = TermTableBuilder()
+        self._tokens = None
 
     def _end_block(self) -> None:
         self._blocks.append(
@@ -410,6 +449,7 @@ class _Pending:
                 document_ids=np.concatenate(self._document_ids),
                 vectors=np.concatenate(self._vectors),
                 terms=self._terms.build(),
+                tokens=None if self._tokens is None else self._tokens.read(),
             )
         )
         self._begin_block()
