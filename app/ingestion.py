@@ -63,6 +63,8 @@ class Board(Protocol):
 
     def is_stopped(self, job: JobRow) -> bool: ...
 
+    def renew(self, session: Session, jobs: Sequence[JobRow]) -> None: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
@@ -255,6 +257,8 @@ def save(services: Services, board: Board, collection_id: int, cut: Sequence[Cut
             board.fail(session, live[document_id].job, error.code, error.detail, retry=False)
         over = live.keys() - saved.document_ids - saved.refused.keys()
         board.succeed(session, [live[document_id].job for document_id in over])
+        # On SQLite no heartbeat comes through while this transaction writes, so it ends with one.
+        board.renew(session, [live[document_id].job for document_id in saved.document_ids])
     for document_id in staged:
         preparing.unstage(services, document_id, chunker)
     return [item for item in live.values() if item.file.document_id in saved.document_ids]

@@ -152,6 +152,13 @@ class Worker:
         self._let_go(job)
         logger.warning("job failed", extra={"action": "job_failed", "job": job.id, "code": code})
 
+    def renew(self, session: Session, jobs: Sequence[JobRow]) -> None:
+        """Prolongs the leases of jobs, as of the end of the session."""
+        seconds = self.services.settings.worker.lease_seconds
+        stopped = queue.heartbeat(session, self.name, [job.id for job in jobs], lease_seconds=seconds)
+        with self._lock:
+            self._stopped_jobs |= stopped
+
     def is_stopped(self, job: JobRow) -> bool:
         """Whether the job was cancelled, or its lease was lost; a cancelled one is recorded as such."""
         if job.id not in self._stopped_jobs:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -443,3 +443,27 @@ def test_a_worker_ended_by_a_signal_ends_well_and_gives_its_jobs_back(home: Path
     assert all(
         job_of(services, item).worker is None for item in accepted if job_of(services, item).status == "todo"
     )
+
+
+def test_a_transaction_longer_than_a_lease_ends_with_a_fresh_one(
+    open_with: Callable[..., Services], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = open_with(lease_seconds=0.3)
+    accepted = submit(services, "tea.md", PAGES["tea.md"])
+    save, left = batches.save, list[datetime | None]()
+
+    def slow(*args: object, **named: object) -> batches.Saved:
+        time.sleep(0.5)
+        return save(*args, **named)  # type: ignore[arg-type]
+
+    def commit_pending(*_: object) -> int:
+        left.append(job_of(services, accepted).lease_expires_at)
+        return 0
+
+    monkeypatch.setattr(batches, "save", slow)
+    monkeypatch.setattr(following, "commit_pending", commit_pending)
+    begun = utc_now()
+    with closing(Worker(services)) as worker:
+        worker.step()  # by itself, so that no heartbeat helps
+    assert left[0] is not None
+    assert left[0] > begun + timedelta(seconds=0.7), "the lease ends a whole one after the transaction"

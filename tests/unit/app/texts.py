@@ -88,6 +88,8 @@ class Board:
     def is_stopped(self, job: JobRow) -> bool:
         return False
 
+    def renew(self, session: Session, jobs: Sequence[JobRow]) -> None: ...
+
 
 def collection_id(services: Services, name: str = "default") -> int:
     with services.read() as session:

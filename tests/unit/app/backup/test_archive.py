@@ -192,7 +192,9 @@ def test_a_bomb_is_stopped_early(size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "damaged", [b"", b"no gzip", gzip.compress(b"abc" * 9)[:-3], gzip.compress(b"abc") + b"x"]
+    "damaged",
+    [b"", b"no gzip", gzip.compress(b"abc" * 9)[:-3], gzip.compress(b"abc") + b"x"],
+    ids=["nothing", "something else", "cut off", "something behind"],
 )
 def test_what_cannot_be_unpacked_is_damaged(damaged: bytes) -> None:
     with pytest.raises(ArchiveDamaged, match="cannot be unpacked"):
