@@ -28,7 +28,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 
-.PHONY: help install run test check bench faults clean distclean require-python
+.PHONY: help install run test check bench faults soak clean distclean require-python
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  %-16s%s\n", $$1, $$2}'
@@ -63,8 +63,13 @@ bench: $(INSTALLED_TEST)  ## Run the benchmark scripts, for about an hour; each 
 	echo '== chunking'; $(BIN)/python -m benchmarks.chunking --work-dir $(BENCH_RESULTS)/tmp \
 		$(BENCH_DATA)/cranfield $(BENCH_DATA)/covidqa-a > $(BENCH_RESULTS)/chunking.jsonl
 
-faults: $(INSTALLED_TEST)  ## Tests that kill processes and cut connections
-	@$(BIN)/python -m pytest tests/faults
+faults: $(INSTALLED_TEST)  ## Tests that kill processes, fill disks and cut connections, for about a quarter of an hour
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist load tests/faults
+
+# For how long `make soak` works and kills.
+MINUTES ?= 30
+soak: $(INSTALLED_TEST)  ## Work under kills for MINUTES (default 30), until something is not as promised
+	@mkdir -p $(BENCH_RESULTS); $(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --json $(BENCH_RESULTS)/soak.json
 
 clean:  ## Remove caches and build products
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

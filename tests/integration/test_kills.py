@@ -1,0 +1,16 @@
+"""A short storm of kills, with everything: the long ones are in `tests/faults`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.harness.storm import storm
+
+
+@pytest.mark.slow
+def test_a_short_storm(tmp_path: Path) -> None:
+    report = storm(tmp_path, "", seed=11, go_on=lambda done: done.n_kills < 8, n_operations=20)
+    assert report.violations == []
+    assert report.n_kills >= 8
