@@ -39,6 +39,9 @@ class TokenCodec(Protocol):
         """Stands wherever codes are kept, so that they can always be read."""
 
     @property
+    def dim(self) -> int: ...
+
+    @property
     def width(self) -> int:
         """Bytes a token."""
 
