@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -16,11 +16,14 @@ from app.db.tables import IndexVersionRow
 from app.following import Recipe, add_documents, commit_pending, recipe_of
 from app.preparing import chunk_missing, encode_texts
 from indexing.chunking import ChunkerSpec
+from indexing.encoding.base import Encoder
 from indexing.encoding.factory import EncoderSpec
 from indexing.errors import IndexDamaged, IndexVersionError
 from indexing.files import checkpoint
 from indexing.manifest import VersionSpec, load_manifest
 from indexing.snapshot import Snapshot
+from indexing.token_codec import codec_for
+from indexing.types import Scalar
 from indexing.version import FLUSH_ROWS, VersionWriter, create_version
 
 if TYPE_CHECKING:
@@ -143,6 +146,7 @@ def _new(
                 encoder_fingerprint=encoder.fingerprint,
                 dim=encoder.dim,
                 chunker_fingerprint=chunker_spec.fingerprint,
+                settings=_token_settings(services, encoder),
             ),
         )
         checkpoint("version-created")
@@ -170,15 +174,16 @@ def _resumed(
     services: Services, collection_id: int, encoder_spec: EncoderSpec, chunker_spec: ChunkerSpec
 ) -> Iterator[IndexVersionRow | None]:
     """An unfinished version of this kind that no one works on, under its lock for the block; else None."""
-    fingerprint = services.encoders.get(encoder_spec).fingerprint
+    encoder = services.encoders.get(encoder_spec)
+    token_settings = _token_settings(services, encoder)
     with services.read() as session:
         unfinished = versions.list_all(session, collection_id=collection_id, status="building")
     with ExitStack() as stack:
         for row in unfinished:
             same = (row.encoder_fingerprint, row.encoder_spec, row.chunker_fingerprint)
-            if same != (fingerprint, asdict(encoder_spec), chunker_spec.fingerprint):
+            if same != (encoder.fingerprint, asdict(encoder_spec), chunker_spec.fingerprint):
                 continue
-            if not _taken_over(services, row, stack):
+            if not _taken_over(services, row, token_settings, stack):
                 continue
             logger.info("build resumed", extra={"action": "build_resumed", "version": row.id})
             yield row
@@ -186,15 +191,20 @@ def _resumed(
         yield None
 
 
-def _taken_over(services: Services, row: IndexVersionRow, stack: ExitStack) -> bool:
-    """Whether the version's lock is ours, until the stack is closed, and it can be gone on with."""
+def _taken_over(
+    services: Services, row: IndexVersionRow, token_settings: Mapping[str, Scalar], stack: ExitStack
+) -> bool:
+    """Whether the version's lock is ours, until the stack is closed, and it can be gone on with: it must be
+    readable, and keep token vectors as a new one would."""
     folder = services.settings.indexes_dir
     with ExitStack() as lock:
         try:
             lock.enter_context(abandoned.building_lock(folder, row.id, timeout_seconds=0))
-            load_manifest(folder / row.id)
+            kept = load_manifest(folder / row.id).spec.settings
         except (TimeoutError, IndexVersionError):
             return False  # what cannot be read is swept away in time
+        if kept != token_settings:
+            return False
         # Looked at under the lock: whoever had it may have come to the end.
         with services.read() as session:
             unfinished = versions.list_all(session, collection_id=row.collection_id, status="building")
@@ -202,6 +212,21 @@ def _taken_over(services: Services, row: IndexVersionRow, stack: ExitStack) -> b
             return False
         stack.enter_context(lock.pop_all())
     return True
+
+
+def _token_settings(services: Services, encoder: Encoder) -> dict[str, Scalar]:
+    """What the manifest of a new version says of its token vectors: nothing where none are kept."""
+    if not services.settings.encoder.keep_tokens:
+        return {}
+    codec = codec_for(encoder.name, encoder.dim)
+    return {"token_codec": codec.name, "token_bytes": codec.width}
+
+
+def _keeps_tokens(services: Services, row: IndexVersionRow) -> bool:
+    try:
+        return load_manifest(services.settings.indexes_dir / row.id).spec.token_codec is not None
+    except IndexVersionError:
+        return False  # it will be made anew
 
 
 def _fill(services: Services, row: IndexVersionRow, say: Say) -> None:
@@ -221,19 +246,24 @@ def _fill(services: Services, row: IndexVersionRow, say: Say) -> None:
 
 
 def encode_missing(services: Services, row: IndexVersionRow, recipe: Recipe, say: Say) -> None:
-    """Encodes the chunks of a version that have no vector yet, in batches that are saved one by one."""
+    """Encodes the chunks of a version that lack a vector, or token vectors where it keeps them, in batches
+    that are saved one by one."""
     of_recipe = (row.collection_id, recipe.chunker.spec.fingerprint, recipe.encoder.fingerprint)
+    with_tokens = _keeps_tokens(services, row)
     with services.read() as session:
         total, _ = inventory.chunk_signature(session, *of_recipe[:2])
-        done = total - inventory.n_without_vector(session, *of_recipe)
+        done = total - inventory.n_without_vector(session, *of_recipe, with_tokens=with_tokens)
     say("encode", done, total)
     after = -1
     while True:
         with services.read() as session:
-            missing = inventory.without_vector(session, *of_recipe, after=after, limit=TEXTS_ENCODED)
+            missing = inventory.without_vector(
+                session, *of_recipe, after=after, limit=TEXTS_ENCODED, with_tokens=with_tokens
+            )
         if not missing:
             return
-        encode_texts(services, recipe.encoder, {item.text_hash: item.text for item in missing})
+        texts = {item.text_hash: item.text for item in missing}
+        encode_texts(services, recipe.encoder, texts, with_tokens=with_tokens)
         after = missing[-1].chunk_id
         done += len(missing)
         say("encode", min(done, total), total)

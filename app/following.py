@@ -17,12 +17,13 @@ import numpy as np
 from app.db import chunks, collections, versions
 from app.db.dialects import in_batches
 from app.db.tables import ChangeRow, IndexVersionRow
-from app.preparing import chunk_missing, vectors_of
+from app.preparing import chunk_missing, tokens_of, vectors_of
 from indexing.chunking import Chunker, ChunkerSpec
 from indexing.encoding.base import Encoder, Progress
 from indexing.encoding.factory import EncoderSpec
 from indexing.errors import IndexOutdated
 from indexing.files import checkpoint
+from indexing.token_codec import codec_named
 from indexing.version import Commit, VersionWriter
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ def add_documents(
 ) -> int:
     """Adds the chunks that the documents have now, with their vectors; gives how many."""
     fingerprint = recipe.encoder.fingerprint
+    name = commit.spec.token_codec
+    codec = None if name is None else codec_named(name, recipe.encoder.dim)
     done = 0
     with services.read() as session:
         rows = chunks.of_documents(session, document_ids, recipe.chunker.spec.fingerprint, fingerprint)
@@ -141,7 +144,8 @@ def add_documents(
                 chunk_ids=np.asarray([row.chunk_id for row in batch], dtype=np.int64),
                 document_ids=np.asarray([row.document_id for row in batch], dtype=np.int64),
                 texts=[row.text for row in batch],
-                vectors=vectors_of(services, recipe.encoder, batch),
+                vectors=vectors_of(services, recipe.encoder, batch, with_tokens=codec is not None),
+                tokens=None if codec is None else tokens_of(services, recipe.encoder, codec, batch),
             )
             done += len(batch)
             if progress is not None:

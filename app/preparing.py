@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, overload
 
@@ -16,6 +17,8 @@ from indexing import token_vectors
 from indexing.chunking import Chunker
 from indexing.encoding.base import Encoder, Progress
 from indexing.long_text import LongText, parts_of
+from indexing.token_codec import TokenCodec, codec_for
+from indexing.token_codes import TokenCodes
 from indexing.types import (
     Chunk,
     ChunkId,
@@ -24,6 +27,7 @@ from indexing.types import (
     LoadedText,
     Page,
     TextSpan,
+    TokenVectors,
     contextual_text,
     stable_id,
     text_hash,
@@ -200,37 +204,67 @@ def encode_missing(
 
 
 def encode_texts(
-    services: Services, encoder: Encoder, texts: Mapping[str, str], progress: Progress | None = None
+    services: Services,
+    encoder: Encoder,
+    texts: Mapping[str, str],
+    progress: Progress | None = None,
+    *,
+    with_tokens: bool = False,
 ) -> None:
-    """Encodes texts by hash and keeps each part as soon as it is made, so that a kill costs one part."""
-    with_tokens = services.settings.encoder.keep_tokens
+    """Encodes texts by hash and keeps each part as soon as it is made, so that a kill costs one part.
+
+    Token vectors are made too where that is set or asked for.
+    """
+    with_tokens = with_tokens or services.settings.encoder.keep_tokens
+    codec = codec_for(encoder.name, encoder.dim) if with_tokens else None
     items = list(texts.items())
     for start in range(0, len(items), TEXTS_A_SAVE):
         part = items[start : start + TEXTS_A_SAVE]
         made = encoder.encode_documents([text for _, text in part], with_tokens=with_tokens)
-        tokens = made.tokens or [None] * len(part)
         rows = [
-            vectors.StoredVector(
-                text_hash=key,
-                vector=vector.astype("<f2").tobytes(),
-                tokens=None if token is None else token_vectors.to_bytes(token),
-                n_tokens=None if token is None else len(token.vectors),
-            )
-            for (key, _), vector, token in zip(part, made.vectors, tokens, strict=True)
+            vectors.StoredVector(text_hash=key, vector=vector.astype("<f2").tobytes())
+            for (key, _), vector in zip(part, made.vectors, strict=True)
         ]
+        if codec is not None and made.tokens is not None:
+            rows = [_with_tokens(row, codec, of_row) for row, of_row in zip(rows, made.tokens, strict=True)]
         with services.write() as session:
             vectors.save(session, encoder.fingerprint, encoder.dim, rows)
         if progress is not None:
             progress(start + len(part), len(items))
 
 
-def vectors_of(services: Services, encoder: Encoder, entries: Sequence[ChunkText]) -> Floats:
+def _with_tokens(row: vectors.StoredVector, codec: TokenCodec, tokens: TokenVectors) -> vectors.StoredVector:
+    kept = token_vectors.to_bytes(codec.name, codec.encode(tokens.vectors))
+    return replace(row, tokens=kept, n_tokens=len(tokens.vectors))
+
+
+def vectors_of(
+    services: Services, encoder: Encoder, entries: Sequence[ChunkText], *, with_tokens: bool = False
+) -> Floats:
     """The vectors of chunks, shape (n_chunks, dim); what is not kept yet is encoded and kept."""
     missing = {entry.text_hash: entry.text for entry in entries if entry.vector is None}
     loaded: dict[str, bytes] = {}
     if missing:
-        encode_texts(services, encoder, missing)
+        encode_texts(services, encoder, missing, with_tokens=with_tokens)
         with services.read() as session:
             loaded = vectors.load(session, encoder.fingerprint, missing)
     joined = b"".join(entry.vector or loaded[entry.text_hash] for entry in entries)
     return np.frombuffer(joined, dtype="<f2").reshape(len(entries), encoder.dim).astype(np.float32)
+
+
+def tokens_of(
+    services: Services, encoder: Encoder, codec: TokenCodec, entries: Sequence[ChunkText]
+) -> TokenCodes:
+    """The codes of the chunks' tokens; what is not kept yet is encoded and kept."""
+    texts = {entry.text_hash: entry.text for entry in entries}
+    with services.read() as session:
+        kept = vectors.load_tokens(session, encoder.fingerprint, texts)
+    missing = {key: text for key, text in texts.items() if key not in kept}
+    if missing:
+        encode_texts(services, encoder, missing, with_tokens=True)
+        with services.read() as session:
+            kept |= vectors.load_tokens(session, encoder.fingerprint, missing)
+    codes = {
+        key: token_vectors.codes_of(row.tokens or b"", row.n_tokens or 0, codec) for key, row in kept.items()
+    }
+    return TokenCodes.of([codes[entry.text_hash] for entry in entries], codec.width)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,7 @@ from app.errors import Conflict
 from app.following import Recipe, add_documents, commit_pending, pending, recipe_of
 from app.preparing import chunks_of, encode_texts
 from app.verifying import Problem, Report
+from indexing import token_vectors
 from indexing.errors import IndexVersionError
 from indexing.snapshot import Snapshot
 from indexing.types import Ids
@@ -273,6 +274,11 @@ def _keep_indexed_vectors(services: Services, row: IndexVersionRow) -> None:
             vectors.StoredVector(text_hash=item.text_hash, vector=vector.astype("<f2").tobytes())
             for item, vector in zip(found, verifying.indexed_vectors(snapshot, ids), strict=True)
         ]
+        if codec := snapshot.manifest.spec.token_codec:
+            rows = [
+                replace(row, tokens=token_vectors.to_bytes(codec, codes), n_tokens=len(codes))
+                for row, codes in zip(rows, snapshot.token_codes(ids), strict=True)
+            ]
         with services.write() as session:
             vectors.save(session, row.encoder_fingerprint, row.dim, rows)
 

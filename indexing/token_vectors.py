@@ -1,43 +1,66 @@
-"""Token vectors as bytes: eight bits a component and a scale a token.
+"""Kept token vectors: the codes of one text's tokens as bytes that say which codec they were made with.
 
-A token of dimension d takes d + 10 bytes: a float16 scale, two int32 offsets, d int8 components.
+The bytes are a magic word, the length of the codec's name and the name, and the codes. Where the tokens stand
+in the text is not kept: the encoder's tokenizer tells it again, and eight bytes a token were a quarter more.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from indexing.types import Floats, TokenVectors
+from indexing.token_codec import TokenCodec, codec_named
+from indexing.token_codes import Codes
+from indexing.types import Floats
+
+_MAGIC = b"footcod1"
 
 
-def to_bytes(tokens: TokenVectors) -> bytes:
-    """The vectors rounded to 1/127 of each token's largest component; offsets exactly.
+def to_bytes(codec: str, codes: Codes) -> bytes:
+    """Codes of shape (n_tokens, width) as they are kept.
 
-    >>> offsets = np.array([[0, 3], [4, 9]], np.int32)
-    >>> tokens = TokenVectors(vectors=np.eye(2, dtype=np.float32), offsets=offsets)
-    >>> len(to_bytes(tokens))
-    24
+    >>> to_bytes("rotated-2", np.array([[7], [9]], dtype=np.uint8))
+    b'footcod1\\trotated-2\\x07\\t'
     """
-    scales = (np.abs(tokens.vectors).max(axis=1, initial=0.0) / 127).astype("<f2")
-    safe = np.where(scales > 0, scales, 1).astype(np.float32)
-    rounded = np.clip(np.rint(tokens.vectors / safe[:, None]), -127, 127).astype(np.int8)
-    parts: list[bytes] = [scales.tobytes(), tokens.offsets.astype("<i4").tobytes(), rounded.tobytes()]
-    return b"".join(parts)
+    return _MAGIC + bytes([len(codec)]) + codec.encode("ascii") + codes.tobytes()
 
 
-def from_bytes(data: bytes, n_tokens: int, dim: int) -> TokenVectors:
-    """The reverse of `to_bytes`, each vector of length 1. Raises ValueError if the sizes disagree.
+def codes_of(data: bytes, n_tokens: int, codec: TokenCodec) -> Codes:
+    """Kept token vectors as codes of a codec: coded anew where they were kept under another.
 
-    >>> offsets = np.array([[0, 3], [4, 9]], np.int32)
-    >>> tokens = TokenVectors(vectors=np.eye(2, dtype=np.float32), offsets=offsets)
-    >>> back = from_bytes(to_bytes(tokens), n_tokens=2, dim=2)
-    >>> back.vectors.tolist(), back.offsets.tolist()
-    ([[1.0, 0.0], [0.0, 1.0]], [[0, 3], [4, 9]])
+    Raises ValueError if the sizes disagree, EncoderError if this program does not know how they were coded.
     """
+    kept = _kept_codec(data, codec.dim)
+    if kept is None or kept.name != codec.name:
+        return codec.encode(vectors_of(data, n_tokens, codec.dim))
+    return _codes(data, n_tokens, codec)
+
+
+def vectors_of(data: bytes, n_tokens: int, dim: int) -> Floats:
+    """Kept token vectors, shape (n_tokens, dim), each of length 1. Raises as `codes_of` does."""
+    kept = _kept_codec(data, dim)
+    return _eight_bits(data, n_tokens, dim) if kept is None else kept.decode(_codes(data, n_tokens, kept))
+
+
+def _kept_codec(data: bytes, dim: int) -> TokenCodec | None:
+    """What the vectors were coded with; None for the form before there were codecs."""
+    if not data.startswith(_MAGIC):
+        return None
+    size = data[len(_MAGIC)]
+    return codec_named(data[len(_MAGIC) + 1 :][:size].decode("ascii", "replace"), dim)
+
+
+def _codes(data: bytes, n_tokens: int, codec: TokenCodec) -> Codes:
+    start = len(_MAGIC) + 1 + len(codec.name)
+    if len(data) - start != n_tokens * codec.width:
+        raise ValueError(f"{len(data) - start} bytes are not {n_tokens} codes of {codec.width} bytes")
+    return np.frombuffer(data, np.uint8, offset=start).reshape(n_tokens, codec.width)
+
+
+def _eight_bits(data: bytes, n_tokens: int, dim: int) -> Floats:
+    """The first form: a float16 scale and two int32 offsets a token, then a signed byte a component."""
     if len(data) != n_tokens * (dim + 10):
         raise ValueError(f"{len(data)} bytes are not {n_tokens} tokens of dimension {dim}")
-    offsets = np.frombuffer(data, "<i4", 2 * n_tokens, offset=2 * n_tokens).reshape(n_tokens, 2)
     rounded = np.frombuffer(data, np.int8, n_tokens * dim, offset=10 * n_tokens).reshape(n_tokens, dim)
     vectors: Floats = rounded.astype(np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return TokenVectors(vectors=vectors / np.maximum(lengths, 1e-9), offsets=offsets.astype(np.int32))
+    return np.asarray(vectors / np.maximum(lengths, np.float32(1e-9)))

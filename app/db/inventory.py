@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import and_, delete, exists, func, select
+from sqlalchemy import ColumnElement, and_, delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from app.db.chunks import ChunkText, chunk_text, with_vectors
@@ -41,24 +41,39 @@ def chunks_with_vectors(session: Session, chunk_ids: Iterable[int], fingerprint:
     return found
 
 
-def n_without_vector(session: Session, collection_id: int, chunker: str, fingerprint: str) -> int:
-    """How many chunks have no kept vector of an encoder."""
+def n_without_vector(
+    session: Session, collection_id: int, chunker: str, fingerprint: str, *, with_tokens: bool = False
+) -> int:
+    """How many chunks have no kept vector of an encoder; with `with_tokens`, or none of their tokens."""
     statement = select(func.count()).select_from(ChunkRow).outerjoin(VectorRow, _same_text(fingerprint))
-    wanted = _of_collection(statement, collection_id, chunker).where(VectorRow.text_hash.is_(None))
+    wanted = _of_collection(statement, collection_id, chunker).where(_lacking(with_tokens))
     return int(session.scalars(wanted).one())
 
 
 def without_vector(
-    session: Session, collection_id: int, chunker: str, fingerprint: str, *, after: int = -1, limit: int = 512
+    session: Session,
+    collection_id: int,
+    chunker: str,
+    fingerprint: str,
+    *,
+    after: int = -1,
+    limit: int = 512,
+    with_tokens: bool = False,
 ) -> list[ChunkText]:
-    """The next chunks without a kept vector, by id, from the one after `after`."""
+    """The next chunks without a kept vector, or with `with_tokens` without those of their tokens, by id, from
+    the one after `after`."""
     statement = (
         _of_collection(with_vectors(fingerprint), collection_id, chunker)
-        .where(VectorRow.text_hash.is_(None), ChunkRow.id > after)
+        .where(_lacking(with_tokens), ChunkRow.id > after)
         .order_by(ChunkRow.id)
         .limit(limit)
     )
     return [chunk_text(row) for row in session.execute(statement)]
+
+
+def _lacking(with_tokens: bool) -> ColumnElement[bool]:
+    """Of an outer join with the vectors: what lacks one, or the vectors of its tokens."""
+    return VectorRow.tokens.is_(None) if with_tokens else VectorRow.text_hash.is_(None)
 
 
 def stale_chunks(session: Session, collection_id: int) -> dict[int, int]:
