@@ -11,6 +11,6 @@ from tests.faults.harness.storm import storm
 
 @pytest.mark.slow
 def test_a_short_storm(tmp_path: Path) -> None:
-    report = storm(tmp_path, "", seed=11, go_on=lambda done: done.n_kills < 8, n_operations=20)
+    report = storm(tmp_path, "", seed=11, go_on=lambda done: done.n_kills < 5, n_operations=16)
     assert report.violations == []
-    assert report.n_kills >= 8
+    assert report.n_kills >= 5
