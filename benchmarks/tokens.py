@@ -1,12 +1,12 @@
 """Codecs of token vectors: training the one that is shipped, what it loses in retrieval, how fast it is.
 
     python -m benchmarks.tokens train --passages DIR [--limit 1500] [--out indexing/minilm-pq.npz]
-    python -m benchmarks.tokens quality --data DIR [--sets cranfield medline cisi] [--json FILE]
+    python -m benchmarks.tokens quality --data DIR [--sets cranfield medline cisi] [--queries N] [--json FILE]
     python -m benchmarks.tokens speed [--json FILE]
     python -m benchmarks.tokens mapped [--chunks 100000] [--json FILE]
 
-`train` reads the passages of a collection in the BEIR layout, encodes them and fits the parameters; the same
-passages and encoder give the same file. `quality` ranks every document of a collection for every query by the
+`train` reads the passages of a collection in the BEIR layout, encodes them and fits the parameters; the seeds
+are fixed. `quality` ranks every document of a collection for every query by the
 sum over the query's tokens of the largest inner product with one of the document's (MaxSim), with the vectors
 as they are and as each codec gives them back. `mapped` commits made-up codes to an index version and reads
 all of them.
@@ -102,17 +102,22 @@ def quality(arguments: argparse.Namespace) -> dict[str, Any]:
     encoder = _encoder()
     codecs: dict[str, TokenCodec | None] = {"raw": None}
     codecs |= {name: codec_named(name, encoder.dim) for name in (TRAINED, ROTATED)}
-    return {name: _quality_of(arguments.data / name, encoder, codecs) for name in arguments.sets}
+    return {
+        name: _quality_of(arguments.data / name, encoder, codecs, arguments.queries)
+        for name in arguments.sets
+    }
 
 
-def _quality_of(folder: Path, encoder: Encoder, codecs: dict[str, TokenCodec | None]) -> dict[str, Any]:
+def _quality_of(
+    folder: Path, encoder: Encoder, codecs: dict[str, TokenCodec | None], n_queries: int
+) -> dict[str, Any]:
     collection = load_collection(folder)
-    wanted = [query for query in collection.queries if query in collection.qrels]
+    wanted = [query for query in collection.queries if query in collection.qrels][:n_queries]
     queries = list(_token_vectors(encoder, [collection.queries[query] for query in wanted], queries=True))
     documents = list(_token_vectors(encoder, list(_texts(collection))))
     ids = [document.id for document in collection.documents()]
     tokens_a_chunk = float(np.mean([len(document) for document in documents]))
-    result: dict[str, Any] = {"tokens_a_chunk": round(tokens_a_chunk, 1)}
+    result: dict[str, Any] = {"queries": len(wanted), "tokens_a_chunk": round(tokens_a_chunk, 1)}
     for name, codec in codecs.items():
         scores = max_sim(queries, documents, codec)
         gains = [ndcg(ids, row, collection.qrels[query]) for query, row in zip(wanted, scores, strict=True)]
@@ -261,6 +266,7 @@ def main() -> None:
             command.add_argument("--out", type=Path, default=Path("indexing") / f"{TRAINED}.npz")
         if name == "quality":
             command.add_argument("--data", type=Path, required=True)
+            command.add_argument("--queries", type=int, default=300, help="the first N of each collection")
             command.add_argument("--sets", nargs="+", default=["cranfield", "medline", "cisi"])
         if name == "mapped":
             command.add_argument("--chunks", type=int, default=100_000)

@@ -28,7 +28,7 @@ ROTATED = "rotated-2"
 # The best four values for a normally distributed number (Max 1960, table I), in standard deviations.
 _LEVELS = np.array([-1.510, -0.4528, 0.4528, 1.510], dtype=np.float32)
 _BORDERS = np.array([-0.9816, 0.0, 0.9816], dtype=np.float32)
-_TOKENS_A_SLICE = 4096
+_TOKENS_A_SLICE = 512  # what is compared stays in the cache of a core
 
 
 class TokenCodec(Protocol):
