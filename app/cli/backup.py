@@ -33,9 +33,7 @@ BackupArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The backup
 def backup_command(
     file: BackupArgument,
     force: Annotated[bool, typer.Option("--force", help="Replace a file of that name.")] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Write nothing: check a backup.")
-    ] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Write nothing: check a backup.")] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -73,9 +71,7 @@ def restore_command(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace the data that is there; a backup of it is kept.")
     ] = False,
-    index: Annotated[
-        bool, typer.Option(help="Make the indexes anew, from stored vectors.")
-    ] = True,
+    index: Annotated[bool, typer.Option(help="Make the indexes anew, from stored vectors.")] = True,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -12,12 +12,12 @@ from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import delete as delete_from
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.db import collections
 from app.db.errors import VersionActive, VersionNotFound, VersionNotReady
-from app.db.tables import CollectionRow, IndexVersionRow
+from app.db.tables import ChunkRow, CollectionRow, DocumentRow, IndexVersionRow
 from app.db.types import utc_now
 
 VersionStatus = Literal["building", "ready", "retired", "failed"]
@@ -109,12 +109,15 @@ def activate(session: Session, version_id: str, *, now: datetime | None = None) 
         raise VersionNotFound(f"there is no index version {version_id!r}")
     if version.status != "ready":
         raise VersionNotReady(f"the version is {version.status}; only a ready one can be served")
+    before = active(session, version.collection_id)
     session.execute(
         update(CollectionRow)
         .where(CollectionRow.id == version.collection_id)
         .values(active_version_id=version_id)
         .execution_options(synchronize_session=False)
     )
+    if before is not None and before.chunker_fingerprint != version.chunker_fingerprint:
+        _count_chunks(session, version)
     _update(session, version_id, activated_at=now or utc_now())
     return get(session, version_id)
 
@@ -159,6 +162,21 @@ def delete(session: Session, version_id: str) -> None:
         raise VersionActive("the version is served; activate another one first")
     session.execute(delete_from(IndexVersionRow).where(IndexVersionRow.id == version_id))
     session.expunge(row)
+
+
+def _count_chunks(session: Session, version: IndexVersionRow) -> None:
+    """Says of every document how many chunks it has under the version's chunker."""
+    n_chunks = (
+        select(func.count())
+        .where(ChunkRow.document_id == DocumentRow.id, ChunkRow.chunker == version.chunker_fingerprint)
+        .scalar_subquery()
+    )
+    session.execute(
+        update(DocumentRow)
+        .where(DocumentRow.collection_id == version.collection_id, DocumentRow.n_chunks != n_chunks)
+        .values(n_chunks=n_chunks)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _is_active(session: Session, version_id: str) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from app import building, golden, switching
+from app.db import chunks, documents
 from app.db.golden import Expected
 from app.errors import Conflict
 from app.services import Services
 from app.settings import IndexSettings
+from indexing.chunking import ChunkerSpec
 from tests.unit.app import damage
 from tests.unit.app.texts import PAGES, collection_id, ingest
 
@@ -83,3 +85,19 @@ def test_real_questions_are_asked_of_both_versions(filled: Services) -> None:
     assert switched.recall is not None
     assert (switched.recall.before, switched.recall.after) == (1.0, 1.0)
     assert switching.rollback(filled, collection_id(filled)).row.id == first
+
+
+def test_documents_count_the_chunks_of_what_is_served(filled: Services) -> None:
+    def counted() -> list[int]:
+        with filled.read() as session:
+            page = documents.list_page(session, collection_id=collection_id(filled), limit=10)
+        return [row.n_chunks for row in page.items]
+
+    coarse = counted()
+    fine = ChunkerSpec(max_tokens=16, overlap_tokens=0, min_tokens=2)
+    switching.activate(filled, building.build(filled, collection_id(filled), chunker_spec=fine).id)
+    assert sum(counted()) > sum(coarse)
+    with filled.read() as session:
+        assert sum(counted()) == chunks.count(session, chunker=fine.fingerprint)
+    switching.rollback(filled, collection_id(filled))
+    assert counted() == coarse
