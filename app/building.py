@@ -250,23 +250,23 @@ def encode_missing(services: Services, row: IndexVersionRow, recipe: Recipe, say
     that are saved one by one."""
     of_recipe = (row.collection_id, recipe.chunker.spec.fingerprint, recipe.encoder.fingerprint)
     with_tokens = _keeps_tokens(services, row)
-    with services.read() as session:
-        total, _ = inventory.chunk_signature(session, *of_recipe[:2])
-        done = total - inventory.n_without_vector(session, *of_recipe, with_tokens=with_tokens)
-    say("encode", done, total)
-    after = -1
+    total, done, after = 0, 0, -1
     while True:
         with services.read() as session:
             missing = inventory.without_vector(
                 session, *of_recipe, after=after, limit=TEXTS_ENCODED, with_tokens=with_tokens
             )
+            if missing and not total:
+                # Counting looks at every chunk, as the statement before does: only where there is need.
+                total, _ = inventory.chunk_signature(session, *of_recipe[:2])
+                done = total - inventory.n_without_vector(session, *of_recipe, with_tokens=with_tokens)
+        say("encode", min(done, total), total)
         if not missing:
             return
         texts = {item.text_hash: item.text for item in missing}
         encode_texts(services, recipe.encoder, texts, with_tokens=with_tokens)
         after = missing[-1].chunk_id
         done += len(missing)
-        say("encode", min(done, total), total)
 
 
 def _write_index(
