@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import BaseModel, ValidationError
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from sqlalchemy.exc import DatabaseError as SqlError
 
 from app.db.errors import DatabaseError
@@ -31,8 +32,31 @@ CollectionOption = Annotated[str, typer.Option("--collection", "-c", help="The c
 FILE_WIDTH = 160
 """Columns where the output is no terminal: wide enough that tables are not cut."""
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
-errors = Console(stderr=True, highlight=False)
+_CONTROLS = {
+    code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"
+}
+_DIRECTIONS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), "")
+
+
+def shown(text: str) -> str:
+    r"""Text as a terminal may have it: no character of it commands the terminal or turns the line around.
+
+    >>> shown("tea\x1b[2J.md").encode("ascii", "replace")
+    b'tea?[2J.md'
+    """
+    return text.translate(_CONTROLS | _DIRECTIONS)
+
+
+class _Console(Console):
+    """Prints titles, names and questions that others wrote, so what it prints goes through `shown`."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(shown(segment.text), segment.style)
+
+
+console = _Console(highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
+errors = _Console(stderr=True, highlight=False)
 
 _root: dict[str, Path] = {}
 

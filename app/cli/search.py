@@ -19,6 +19,7 @@ from app.cli.context import (
     print_json,
     read_object,
     services_for,
+    shown,
 )
 from app.generation.base import Delta
 from app.searching import SearchRequest, search
@@ -99,7 +100,7 @@ def ask(services: Services, request: SearchRequest, generator: str | None, *, sh
     """The answer; with `show` it is written to the terminal as it comes."""
     for event in stream_answer(services, request, generator):  # type: ignore[arg-type]
         if show and isinstance(event, Delta):
-            sys.stdout.write(event.text)
+            sys.stdout.write(shown(event.text))
             sys.stdout.flush()
         if isinstance(event, AnswerResult):
             if show:

@@ -25,6 +25,26 @@ def test_hits_are_printed_with_where_they_are(library: Footnote) -> None:
     assert "2. " not in done.out
 
 
+@pytest.mark.parametrize("command", ["search", "ask", "documents", "golden", "run"])
+def test_what_others_wrote_does_not_command_the_terminal(
+    footnote: Footnote, tmp_path: Path, command: str
+) -> None:
+    page = tmp_path / "tea\x1b[31m\u202e.md"
+    page.write_text("Warm the pot before the leaves go in.\n")
+    footnote("ingest", page, "--title", "Tea\x1b]0;owned\x07\x9b2J")
+    footnote("golden", "add", "when to warm\x1b[2J the pot", "--source", page)
+    commands = {
+        "search": ("search", "warm the pot"),
+        "ask": ("ask", "what to warm before the leaves go in"),
+        "documents": ("documents", "list"),
+        "golden": ("golden", "list"),
+        "run": ("golden", "run"),
+    }
+    done = footnote(*commands[command])
+    assert not set("\x1b\x07\x9b\u202e") & set(done.out + done.err)
+    assert "\N{REPLACEMENT CHARACTER}" in done.out
+
+
 def test_a_filter_chooses_the_documents(library: Footnote) -> None:
     found = library.json("search", "lease", "--filter", '{"source": {"$like": "%fusion.md"}}')
     assert {Path(hit["source"]).name for hit in found["hits"]} == {"fusion.md"}
