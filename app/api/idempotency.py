@@ -47,14 +47,15 @@ COLLECT_EVERY_SECONDS = 600.0
 class RequestHash:
     """The hash of a body that passes by in pieces.
 
-    A form's boundary is made up for each attempt, by curl as by libraries, and says nothing: it is left out,
-    so that the same form sent again is the same request.
+    A form's boundary is made up for each attempt, by curl as by libraries, and says nothing: the length of
+    what is before it stands in its place, so that the same form sent again is the same, and no other is.
     """
 
     def __init__(self, content_type: str) -> None:
         self._digest = sha256()
         self._boundary = _boundary_of(content_type)
         self._rest = b""
+        self._n_bytes = 0
 
     def update(self, piece: bytes) -> None:
         if not self._boundary:
@@ -62,17 +63,28 @@ class RequestHash:
             return
         text, start = self._rest + piece, 0
         while (found := text.find(self._boundary, start)) >= 0:
-            self._digest.update(text[start:found])
+            self._take(text[start:found])
+            self._end_part()
             start = found + len(self._boundary)
         # The end may be the beginning of a boundary that goes on in the next piece.
         keep = max(start, len(text) - len(self._boundary) + 1)
-        self._digest.update(text[start:keep])
+        self._take(text[start:keep])
         self._rest = text[keep:]
 
     def hexdigest(self) -> str:
-        self._digest.update(self._rest)
-        self._rest = b""
+        """To be asked once, at the end."""
+        if self._boundary:
+            self._take(self._rest)
+            self._end_part()
         return self._digest.hexdigest()
+
+    def _take(self, piece: bytes) -> None:
+        self._digest.update(piece)
+        self._n_bytes += len(piece)
+
+    def _end_part(self) -> None:
+        self._digest.update(self._n_bytes.to_bytes(8, "big"))
+        self._n_bytes = 0
 
 
 class IdempotencyMiddleware:

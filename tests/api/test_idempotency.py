@@ -107,7 +107,21 @@ def test_a_body_has_one_hash_however_it_comes_in(
     for start, end in pairwise(places):
         in_pieces.update(body[start:end])
     whole.update(body)
-    assert in_pieces.hexdigest() == whole.hexdigest() == sha256(body.replace(boundary, b"")).hexdigest()
+    assert in_pieces.hexdigest() == whole.hexdigest() == _framed(body.split(boundary))
+
+
+def _framed(parts: list[bytes]) -> str:
+    return sha256(b"".join(part + len(part).to_bytes(8, "big") for part in parts)).hexdigest()
+
+
+def test_forms_that_differ_where_a_boundary_stands_are_not_the_same() -> None:
+    def hash_of(body: bytes) -> str:
+        given = RequestHash("multipart/form-data; boundary=a")
+        given.update(body)
+        return given.hexdigest()
+
+    bodies = [b"--a\r\n\r\nbanana\r\n--a--", b"--a\r\n\r\nbnn\r\n--a--", b"--a\r\n\r\nbaann\r\n--a--"]
+    assert len({hash_of(body) for body in bodies}) == 3
 
 
 def test_a_request_whose_first_still_runs_is_to_come_again(
