@@ -60,10 +60,18 @@ def _beir(folder: Path) -> Iterator[Question]:
 
 def _csv(path: Path, text: str) -> Iterator[Question]:
     rows = csv.DictReader(io.StringIO(text, newline=""))
-    if not {"question", "source"} <= set(rows.fieldnames or ()):
-        raise _refused(path, "its first line must name the columns question and source, and perhaps quote")
-    for row in rows:
-        yield _question(row, [row], f"{path}, line {rows.line_num}")
+    try:
+        if not {"question", "source"} <= set(rows.fieldnames or ()):
+            raise _refused(
+                path, "its first line must name the columns question and source, and perhaps quote"
+            )
+        for row in rows:
+            yield _question(row, [row], f"{path}, line {rows.line_num}")
+    except (
+        csv.Error
+    ) as error:  # a cell of more than 128 KiB, most likely for want of a closing quotation mark
+        where = f"{path}, line {rows.reader.line_num}"
+        raise InvalidRequest(f"{where}: {error}", code="invalid_golden_file") from error
 
 
 def _jsonl(path: Path, text: str) -> Iterator[Question]:

@@ -74,3 +74,15 @@ def test_wrong_usage_is_said(filled: Footnote, pages: Path, tmp_path: Path) -> N
     assert "document_not_found" in filled("golden", "add", "q", "--source", "no.md", code=1).err
     (tmp_path / "bad.csv").write_text("a,b\n")
     assert "invalid_golden_file" in filled("golden", "import", tmp_path / "bad.csv", code=1).err
+
+
+@pytest.mark.parametrize("cell", ["a" * 200_000, "a\rb"])
+def test_a_csv_file_that_cannot_be_read_is_refused_by_its_line(
+    filled: Footnote, tmp_path: Path, cell: str
+) -> None:
+    path = tmp_path / "questions.csv"
+    path.write_bytes(f"question,source\nlease,leases.md\n{cell},leases.md\n".encode())
+    refused = filled("golden", "import", path, code=1).err
+    assert "line 3" in refused
+    assert "invalid_golden_file" in refused
+    assert filled.json("golden", "list")["data"] == []
