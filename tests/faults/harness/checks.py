@@ -161,7 +161,7 @@ def _rows(services: Services) -> Iterator[str]:
             counted = select(ChunkRow.document_id, func.count()).group_by(ChunkRow.document_id)
             if served is not None:
                 counted = counted.where(ChunkRow.chunker == served.chunker_fingerprint)
-            n_chunks = dict(session.execute(counted).tuples())
+            n_chunks = dict(map(tuple, session.execute(counted)))
             for row in session.scalars(select(DocumentRow).where(DocumentRow.collection_id == owner.id)):
                 if row.n_chunks != n_chunks.get(row.id, 0):
                     yield f"{row.source} says {row.n_chunks} chunks and has {n_chunks.get(row.id, 0)}"
