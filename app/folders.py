@@ -11,6 +11,9 @@ from itertools import accumulate
 from pathlib import Path
 
 SKIPPED_FOLDERS = {".git", ".hg", ".svn", "__pycache__", "node_modules", ".venv"}
+DATA_FOLDERS = {"files", "indexes", "models"}
+"""Where these stand together is a data folder of Footnote; what it writes there is no one's document."""
+DATA_FILES = ("footnote.db", "replaced-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +87,9 @@ def readable(name: str) -> str:
 def scan(root: Path, rules: Rules) -> Scan:
     """The files below a folder, in the order of their names. Raises OSError where the folder cannot be read.
 
-    Hidden files are left out, and so are folders of version control and the like; links to folders are not
-    followed, so no loop is walked for ever. A link that leads nowhere counts as unreadable, not as gone.
+    Hidden files are left out, and so are folders of version control and the like, and what Footnote keeps in
+    its data folder; links to folders are not followed, so no loop is walked for ever. A link that leads
+    nowhere counts as unreadable, not as gone.
     """
     with os.scandir(root):
         pass
@@ -119,8 +123,12 @@ def walk(root: Path, unreadable_folders: list[Trouble] | None = None) -> Iterato
             unreadable_folders.append(unreadable(Path(error.filename), error))
 
     for parent, folders, names in os.walk(root, onerror=refused):
-        folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS)
-        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+        left_out: tuple[str, ...] = (".",)
+        skipped = SKIPPED_FOLDERS
+        if DATA_FOLDERS.issubset(folders):
+            left_out, skipped = (".", *DATA_FILES), SKIPPED_FOLDERS | DATA_FOLDERS | {"syncs"}
+        folders[:] = sorted(name for name in folders if name not in skipped)
+        yield from (Path(parent, name) for name in sorted(names) if not name.startswith(left_out))
 
 
 def chosen(paths: Sequence[Path], rules: Rules) -> dict[Path, str]:

@@ -95,7 +95,7 @@ def list_questions(
 
 @golden_app.command("remove")
 def remove_question(
-    question_id: Annotated[str, typer.Argument(metavar="ID", help="The question's id.")],
+    question_id: Annotated[str, typer.Argument(metavar="QUESTION_ID", help="The question's id.")],
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:

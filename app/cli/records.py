@@ -87,8 +87,8 @@ def show_document(
 
 @documents_app.command("delete")
 def delete_documents(
-    named: Annotated[
-        list[str] | None, typer.Argument(metavar="[DOCUMENT]...", help="Ids or sources of documents.")
+    document: Annotated[
+        list[str] | None, typer.Argument(metavar="DOCUMENT", help="Ids or sources of documents.")
     ] = None,
     where: Annotated[
         str | None, typer.Option(help='A filter as JSON: \'{"tag": {"$eq": "old"}}\'.', metavar="JSON")
@@ -111,12 +111,12 @@ def delete_documents(
 
     Example: footnote documents delete --where '{"year": {"$lt": 2015}}' --dry-run
     """
-    if bool(named) == bool(where or source):
+    if bool(document) == bool(where or source):
         raise typer.BadParameter("either name documents, or choose them with --where and --source")
     filters = read_object(where, "--where")
     with services_for(home) as services:
-        if named:
-            owner, found = _named(services, collection, named)
+        if document:
+            owner, found = _named(services, collection, document)
         else:
             owner = collections.id_of(collection)
             choice = deleting.Choice(collection=collection, where=filters, source=source)
@@ -124,14 +124,14 @@ def delete_documents(
         if dry_run:
             _print_chosen(found, as_json)
             return
-        if not named and not yes:
+        if not document and not yes:
             _ask(len(found))
         receipts = list(deleting.delete_many(services, owner, [key for key, _ in found]))
         if purge and receipts:
             deleting.purge(services, owner)
             receipts = [deleting.read(services, receipt.id) for receipt in receipts]
     if as_json:
-        print_json(_deleted(receipts, is_one=named is not None and len(named) == 1))
+        print_json(_deleted(receipts, is_one=document is not None and len(document) == 1))
         return
     for receipt in receipts:
         _print_receipt(receipt)

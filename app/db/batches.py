@@ -260,7 +260,7 @@ def _text_values(item: LoadedRevision) -> dict[str, Any]:
     return {
         "document_id": item.file.document_id,
         "number": item.file.revision,
-        "text": next(parts_of(loaded.text)),
+        "text": next(parts_of(loaded.text), ""),
         "title": loaded.title,
         "meta": dict(loaded.metadata),
         "pages": [asdict(page) for page in loaded.pages],

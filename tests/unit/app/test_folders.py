@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from app.folders import ALL_FILES, Rules, chosen, is_shown, scan, source_of
+from app.services import open_services
+from tests.service import settings_for
 
 
 def names(root: Path, rules: Rules = ALL_FILES) -> list[str]:
@@ -92,3 +94,15 @@ def test_what_a_scan_does_not_come_by(root: Path) -> None:
     for name in (".hidden", "sub/.hidden", "node_modules/a.md", "sub/.git/a", "linked/c.txt"):
         assert not is_shown(str(root), f"{root}/{name}"), name
     assert is_shown("/", "/a.md")
+
+
+def test_what_footnote_keeps_in_a_data_folder_is_no_document(tmp_path: Path) -> None:
+    home = tmp_path / "data"
+    with open_services(settings_for(home, "")):
+        (home / "files" / "ab").mkdir()
+        for name in ("files/ab/cd", "replaced-2026.tar", "notes.md"):
+            (home / name).write_text("text")
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "mine.md").write_text("text")
+    found = [file.path.relative_to(tmp_path).as_posix() for file in scan(tmp_path, ALL_FILES).files]
+    assert found == ["data/notes.md", "files/mine.md"]

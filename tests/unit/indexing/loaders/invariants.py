@@ -21,7 +21,7 @@ def load_or_error(path: Path, filename: str, limits: LoadLimits | None = None) -
 
 
 def assert_invariants(loaded: LoadedText) -> None:
-    text = loaded.text
+    text = loaded.text[:]
     assert text.strip()
     assert "\0" not in text
     assert "\r" not in text
