@@ -37,9 +37,17 @@ def described(error: BaseException) -> str:
 
 
 def outage_of(error: BaseException) -> str | None:
-    """`storage_full` or `database_unavailable`; None where the error is of another kind."""
+    """`storage_full` or `database_unavailable`; None where the error is of another kind.
+
+    A statement that SQLite does not understand will not be understood later either: that is no outage.
+
+    >>> outage_of(OperationalError("SELECT", {}, ValueError("connection refused")))
+    'database_unavailable'
+    """
     if is_storage_full(error):
         return STORAGE_FULL
     if isinstance(error, OperationalError | InterfaceError):
+        if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+            return None
         return DATABASE_UNAVAILABLE
     return None
