@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app import intake
+from app import following, intake
 from app.db import collections, documents, golden, rates, revisions, synced
 from app.db.dialects import in_batches
 from app.db.errors import CollectionNotFound, DocumentNotFound, InvalidText
@@ -209,6 +209,9 @@ def sync(
             before = [one.before for one in renamed]
             _delete(services, collection_id, before, folder, identity, look_again=False)
             report.deleted = _delete(services, collection_id, made.delete, folder, identity)
+        # What went leaves the index too, where no worker waits to do it.
+        for version_id in following.lagging(services):
+            following.commit_pending(services, version_id)
     return report
 
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import filing, golden, ingestion, intake, syncing
+from app import filing, following, golden, ingestion, intake, syncing
 from app.db import chunks, collections, documents, queue
 from app.db import golden as questions
 from app.db.golden import Expected
@@ -434,3 +434,10 @@ def test_a_collection_that_is_not_there_is_made(services: Services, docs: Path) 
     assert state(services) == {}
     with services.read() as session:
         assert chunks.count(session, collection_id=collection_id(services, "manuals")) == 3
+
+
+def test_the_index_has_followed_when_a_sync_is_over(services: Services, docs: Path) -> None:
+    run(services, docs)
+    (docs / "tea.md").unlink()
+    assert len(run(services, docs).deleted) == 1
+    assert following.lagging(services) == []
