@@ -11,7 +11,8 @@ from app.db import documents
 from app.errors import InvalidRequest
 from app.generation.base import CitationAdded, Finished, GenerationEvent
 from app.preparing import page_at
-from app.searching import SearchRequest, SearchResult, Timings, search
+from app.searching import SearchRequest, SearchResult, search
+from retrievers.timings import Timings
 
 if TYPE_CHECKING:
     from app.generation.base import Generator

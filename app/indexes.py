@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,9 @@ from indexing.encoding.base import Encoder
 from indexing.encoding.factory import EncoderSpec
 from indexing.errors import IndexingError
 from indexing.snapshot import Snapshot
+from indexing.types import ChunkId
 from retrievers.base import Retriever
-from retrievers.bm25 import Bm25Retriever
-from retrievers.dense import DenseRetriever
-from retrievers.hybrid import HybridRetriever
+from retrievers.modes import MODES, Resources, Tuning
 from retrievers.rank_bm25 import RankBm25Retriever
 
 if TYPE_CHECKING:
@@ -39,26 +38,10 @@ class OpenIndex:
 
     snapshot: Snapshot
     encoder: Encoder
-    _settings: SearchSettings
-    _rank_bm25: Callable[[], Retriever]
+    resources: Resources
 
     def retriever(self, mode: Mode) -> Retriever:
-        settings = self._settings
-        match mode:
-            case "bm25":
-                return Bm25Retriever(self.snapshot)
-            case "rank_bm25":
-                return self._rank_bm25()
-            case "dense":
-                return DenseRetriever(self.snapshot)
-            case "rrf":
-                return HybridRetriever(
-                    self.snapshot, method="rrf", rrf_k=settings.rrf_k, candidate_k=settings.candidate_k
-                )
-            case "auto" | "hybrid":
-                return HybridRetriever(
-                    self.snapshot, method="convex", alpha=settings.alpha, candidate_k=settings.candidate_k
-                )
+        return MODES[mode].build(self.resources)
 
 
 class Indexes:
@@ -88,9 +71,13 @@ class Indexes:
         encoder = self._encoders.get(spec)
         snapshot = self._snapshots.get(version_id, encoder.fingerprint)
         self._tried.add(version_id)
-        return OpenIndex(
-            snapshot, encoder, self._settings, lambda: self._in_memory(version_id, chunker, snapshot)
+        resources = Resources(
+            snapshot=snapshot,
+            texts=self._texts,
+            rank_bm25=lambda: self._in_memory(version_id, chunker, snapshot),
+            tuning=Tuning(**self._settings.model_dump(include={"alpha", "rrf_k", "candidate_k"})),
         )
+        return OpenIndex(snapshot, encoder, resources)
 
     def serving(self, collection_id: int, version_id: str) -> OpenIndex:
         """The version of a collection that is to be served; while this process opens it for the first time,
@@ -154,6 +141,12 @@ class Indexes:
             with self._lock:
                 self._tried.add(version_id)
                 self._being_opened.discard(version_id)
+
+    def _texts(self, chunk_ids: Sequence[ChunkId]) -> list[str]:
+        """The contextual text of each chunk; "" for one that is gone."""
+        with self._read() as session:
+            rows = chunks.load_passages(session, chunk_ids)
+        return [rows[key].chunk.contextual_text if key in rows else "" for key in chunk_ids]
 
     def _facts_of(self, version_id: str) -> tuple[EncoderSpec, str, str]:
         """What never changes of a version: encoder, its fingerprint, and the chunker's."""

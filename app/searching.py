@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from app.db import chunks, collections, filters, versions
 from app.db.errors import VersionNotFound
-from indexing.errors import IndexDamaged, IndexMissing
+from app.rerankers import reranker
+from app.transformations import transformation
+from indexing.errors import IndexMissing
 from indexing.types import ChunkId
-from retrievers.base import Retriever
+from retrievers.modes import MODES
+from retrievers.pipeline import Pipeline
+from retrievers.timings import Timings
+from retrievers.transformation.base import Transformed
 from retrievers.types import Hit, Mode, Passage, Query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy.orm import Session
 
     from app.db.tables import CollectionRow
     from app.indexes import OpenIndex
     from app.services import Services
-
-MARGIN = 8
-"""Hits fetched beyond `top_k`, for those whose chunk went since the snapshot was taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,29 +33,13 @@ class SearchRequest:
     top_k: int = 10
     mode: Mode | None = None
     filters: Mapping[str, Any] | None = None
+    transform: str | None = None
+    """A transformation of the query, by name; None: the query as it is."""
+    rerank: str | None = None
+    """A reranker, by name; None: the order of retrieval."""
     explain: bool = False
     index_version: str | None = None
     """The version to search, with its own encoder; None: the one that is served."""
-
-
-@dataclass(slots=True)
-class Timings:
-    """Milliseconds of each stage, in the order of the stages."""
-
-    ms: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.ms[name] = self.ms.get(name, 0.0) + (time.perf_counter() - started) * 1000
-
-    def rounded(self) -> dict[str, float]:
-        return {name: round(ms, 3) for name, ms in self.ms.items()} | {
-            "total": round(sum(self.ms.values()), 3)
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +49,7 @@ class SearchResult:
     index_version: str | None
     passages: tuple[Passage, ...]
     timings_ms: Mapping[str, float]
+    transformed: Transformed | None = None
     bm25_terms: Mapping[ChunkId, Mapping[str, float]] = field(default_factory=dict)
     """When asked to explain: what each term adds to a passage's BM25 score; the parts sum to it."""
 
@@ -74,8 +57,8 @@ class SearchResult:
 def search(services: Services, request: SearchRequest) -> SearchResult:
     """The best passages for a query, each loaded from the database before it is shown.
 
-    Raises CollectionNotFound, VersionNotFound, FilterError, and IndexVersionError when the index cannot be
-    read.
+    Raises CollectionNotFound, VersionNotFound, FilterError, InvalidRequest for a step that is not set up, and
+    IndexVersionError when the index cannot be read.
     """
     timings = Timings()
     mode = request.mode or services.settings.search.mode
@@ -95,24 +78,13 @@ def search(services: Services, request: SearchRequest) -> SearchResult:
         )
     with timings.stage("open"):
         index = _open(services, request, collection.id, version_id)
-    with timings.stage("encode"):
-        vector = (
-            None
-            if mode in ("bm25", "rank_bm25")
-            else index.encoder.encode_queries([request.query]).vectors[0]
-        )
-    query = Query(text=request.query, allowed_documents=allowed, vector=vector)
-    retriever = index.retriever(mode)
-    wanted = request.top_k + MARGIN
-    while True:
-        with timings.stage("retrieve"):
-            hits = _retrieve(retriever, query, wanted)
-        with timings.stage("load"):
-            passages = load_passages(services, collection.id, hits)
-        if len(passages) >= request.top_k or len(hits) < wanted:
-            break
-        wanted *= 2  # chunks of the snapshot were deleted meanwhile: look further down
-    passages = passages[: request.top_k]
+    pipeline = _pipeline(services, request, index, mode, timings)
+    found = pipeline.run(
+        Query(text=request.query, allowed_documents=allowed),
+        request.top_k,
+        lambda hits: load_passages(services, collection.id, hits),
+    )
+    passages = found.passages
     terms = {}
     if request.explain:
         with timings.stage("explain"):
@@ -124,7 +96,26 @@ def search(services: Services, request: SearchRequest) -> SearchResult:
         index_version=index.snapshot.manifest.spec.version,
         passages=passages,
         timings_ms=timings.rounded(),
+        transformed=found.transformed,
         bm25_terms=terms,
+    )
+
+
+def _pipeline(
+    services: Services, request: SearchRequest, index: OpenIndex, mode: Mode, timings: Timings
+) -> Pipeline:
+    """The steps of a request; raises InvalidRequest for what is not set up."""
+    spec = MODES[mode]
+    return Pipeline(
+        retriever=index.retriever(mode),
+        encoder=index.encoder,
+        needs_vector=spec.needs_vector,
+        needs_tokens=spec.needs_tokens,
+        transformation=transformation(services, request.transform) if request.transform else None,
+        reranker=reranker(services, request.rerank, index.encoder) if request.rerank else None,
+        rerank_k=services.settings.search.rerank_k,
+        rrf_k=services.settings.search.rrf_k,
+        timings=timings,
     )
 
 
@@ -149,14 +140,6 @@ def _open(services: Services, request: SearchRequest, collection_id: int, versio
         if served is None or served == version_id:
             raise
         return services.indexes.serving(collection_id, served)
-
-
-def _retrieve(retriever: Retriever, query: Query, top_k: int) -> list[Hit]:
-    """The hits; raises IndexDamaged where the files give what no sound index gives."""
-    try:
-        return retriever.retrieve([query], top_k)[0]
-    except (IndexError, KeyError, ValueError, RuntimeError) as error:
-        raise IndexDamaged(f"The index cannot be searched: {type(error).__name__}: {error}") from error
 
 
 def load_passages(services: Services, collection_id: int, hits: Sequence[Hit]) -> tuple[Passage, ...]:

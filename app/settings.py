@@ -143,6 +143,8 @@ class SearchSettings(Area):
     alpha: float = Field(0.8, ge=0, le=1, description="Weight of the dense score in the convex combination")
     rrf_k: int = Field(60, ge=1, description="Constant of reciprocal rank fusion")
     candidate_k: int = Field(100, ge=1, description="Chunks fetched from each retriever before fusion")
+    reranker: str = Field("", description="Reranker of a search that asks for one without its name")
+    rerank_k: int = Field(50, ge=1, le=1000, description="Passages given to a reranker")
 
 
 class AnswerSettings(Area):

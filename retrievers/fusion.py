@@ -53,11 +53,13 @@ def convex_combination(dense: Floats, bm25: Floats, *, alpha: float = ALPHA) -> 
     return alpha * min_max(dense, -1.0) + (1 - alpha) * lexical
 
 
-def reciprocal_rank_fusion(rankings: Sequence[Ids], *, k: int = RRF_K) -> tuple[Ids, Doubles]:
-    """Every id of the rankings once, sorted by id, and its sum of 1 / (k + rank).
+def reciprocal_rank_fusion(
+    rankings: Sequence[Ids], *, k: int = RRF_K, weights: Sequence[float] | None = None
+) -> tuple[Ids, Doubles]:
+    """Every id of the rankings once, sorted by id, and its sum of weight / (k + rank).
 
-    Each ranking has distinct ids, best first; an id missing from one adds nothing there.
-    Cormack, Clarke and Büttcher 2009, https://doi.org/10.1145/1571941.1572114.
+    Each ranking has distinct ids, best first; an id missing from one adds nothing there. A weight is 1 where
+    none is given. Cormack, Clarke and Büttcher 2009, https://doi.org/10.1145/1571941.1572114.
 
     >>> ids, scores = reciprocal_rank_fusion([np.array([7, 5]), np.array([5])], k=1)
     >>> ids.tolist(), [round(score, 4) for score in scores.tolist()]
@@ -66,6 +68,7 @@ def reciprocal_rank_fusion(rankings: Sequence[Ids], *, k: int = RRF_K) -> tuple[
     ids = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *rankings]))
     terms = np.zeros((len(ids), len(rankings)))
     for column, ranking in enumerate(rankings):
-        terms[np.searchsorted(ids, ranking), column] = 1 / (k + 1 + np.arange(len(ranking)))
+        weight = 1.0 if weights is None else weights[column]
+        terms[np.searchsorted(ids, ranking), column] = weight / (k + 1 + np.arange(len(ranking)))
     # Adding a row's terms from the smallest up makes the sum independent of the order of the rankings.
     return ids, np.sort(terms, axis=1).sum(axis=1)

@@ -239,9 +239,10 @@ class SearchIn(Request):
     top_k: TopK = None
     mode: Mode | None = Field(None, description="Default: the `search.mode` setting")
     filters: Filters = None
-    rerank: bool | None = Field(
-        None, description="Order the hits anew by a reranker; none is set up by default"
+    rerank: bool | str | None = Field(
+        None, description="Order the hits anew: a reranker's name, or true for the `search.reranker` setting"
     )
+    transform: str | None = Field(None, description="Transform the query first: a transformation's name")
     explain: bool = Field(False, description="Say what each term adds to a hit's BM25 score")
 
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from app.api.schemas import SearchIn, SearchOut
 from app.api.views import search_out
 from app.deps import ServicesDep
-from app.errors import InvalidRequest
+from app.rerankers import chosen_reranker
 from app.searching import SearchRequest, search
 
 router = APIRouter(prefix="/v1", tags=["search"])
@@ -18,8 +18,6 @@ DEFAULT_TOP_K = 10
 @router.post("/search")
 def search_route(services: ServicesDep, body: SearchIn) -> SearchOut:
     """The chunks that fit a query best, each with its place in its document and its scores."""
-    if body.rerank:
-        raise InvalidRequest("No reranker is set up.", code="reranker_not_configured")
     result = search(
         services,
         SearchRequest(
@@ -28,6 +26,8 @@ def search_route(services: ServicesDep, body: SearchIn) -> SearchOut:
             top_k=body.top_k or DEFAULT_TOP_K,
             mode=body.mode,
             filters=body.filters,
+            transform=body.transform,
+            rerank=chosen_reranker(services.settings.search, body.rerank),
             explain=body.explain,
         ),
     )

@@ -12,9 +12,9 @@ from app.cli.context import HomeOption, JsonOption, console, errors, print_json,
 from app.cli.progress import progress
 from app.encoders import EncoderPool
 from app.services import encoder_spec, fitting_chunker
+from retrievers.modes import MODES
 
 METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10")
-MODES = ("bm25", "dense", "hybrid", "rrf", "rank_bm25")
 
 
 def eval_command(
@@ -73,9 +73,9 @@ def eval_command(
 def _modes(given: list[str] | None) -> tuple[str, ...]:
     names = tuple(given or ["hybrid"])
     if names == ("all",):
-        return MODES
+        return tuple(MODES)
     for name in names:
-        if name not in (*MODES, "auto"):
+        if name not in MODES:
             raise typer.BadParameter(f"one of {', '.join(MODES)}, all", param_hint="--mode")
     return names
 

@@ -24,7 +24,7 @@ from app.cli.context import (
     services_for,
 )
 from app.cli.progress import progress
-from app.cli.search import MODES, ModeOption
+from app.cli.search import ModeOption
 from app.db import collections, documents, versions
 from app.db import golden as questions
 from app.db.golden import Expected
@@ -32,6 +32,7 @@ from app.golden import GoldenRun, Item, Outcome
 from app.ids import format_id, parse_id
 from app.services import Services
 from retrievers.evaluation.significance import Comparison
+from retrievers.modes import MODES
 
 golden_app = typer.Typer(
     no_args_is_help=True, help="Keep questions with what a search must find, and measure what it finds."

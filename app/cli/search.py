@@ -24,15 +24,15 @@ from app.cli.context import (
 from app.generation.base import Delta
 from app.searching import SearchRequest, search
 from app.services import Services
+from retrievers.modes import MODES
 
 FilterOption = Annotated[
     str | None, typer.Option("--filter", help='A filter as JSON: \'{"year": {"$gte": 2020}}\'.')
 ]
 ModeOption = Annotated[
     str | None,
-    typer.Option("--mode", "-m", help="auto, hybrid, rrf, bm25, dense or rank_bm25. [default: auto]"),
+    typer.Option("--mode", "-m", help=f"{', '.join(MODES)}. [default: auto]"),
 ]
-MODES = ("auto", "bm25", "rank_bm25", "dense", "hybrid", "rrf")
 EXCERPT = 240
 
 

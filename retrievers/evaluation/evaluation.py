@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from indexing.chunking import Chunker, ChunkerSpec
 from indexing.encoding.base import Encoder
 from indexing.snapshot import Snapshot
-from indexing.types import DocumentId
+from indexing.types import ChunkId, DocumentId
 from retrievers.base import Retriever
-from retrievers.bm25 import Bm25Retriever
-from retrievers.dense import DenseRetriever
 from retrievers.evaluation.beir import BeirCollection, Qrels, load_collection
 from retrievers.evaluation.collection_index import (
     Progress,
@@ -28,9 +27,10 @@ from retrievers.evaluation.collection_index import (
 from retrievers.evaluation.errors import EvaluationError
 from retrievers.evaluation.metrics import PerQuery, mean_metrics, score_run
 from retrievers.evaluation.runs import Ranking, Run, rank_documents, without_own_id
-from retrievers.hybrid import HybridRetriever
+from retrievers.modes import MODES, ModeSpec, Resources
+from retrievers.pipeline import Pipeline
 from retrievers.rank_bm25 import RankBm25Retriever
-from retrievers.types import Query
+from retrievers.types import Mode, Query
 
 TOP_K = 100
 
@@ -76,7 +76,7 @@ def evaluate(
     exclude_own_id: bool = False,
     progress: Progress | None = None,
 ) -> EvaluationResult:
-    """Measures a mode ("bm25", "rank_bm25", "dense", "hybrid", "rrf"; "auto" is "hybrid") on a BEIR folder.
+    """Measures a mode of `retrievers.modes` on a BEIR folder.
 
     The index is built once in `work_dir` and serves every mode. `limit` takes the first so many judged
     queries. Metrics are those of the best `top_k` documents, each by its best chunk. `exclude_own_id` leaves
@@ -86,15 +86,21 @@ def evaluate(
     Raises:
         EvaluationError: the collection cannot be read, the mode is unknown, or ir-measures is not installed.
     """
-    build = _builder(mode)
+    mode_spec = _mode(mode)
     say = progress or (lambda _stage, _done, _total: None)
     collection = load_collection(folder, split)
     spec = chunker_spec or ChunkerSpec(max_tokens=min(ChunkerSpec().max_tokens, encoder.max_tokens))
     snapshot, facts = open_index(collection, encoder, spec, work_dir, say)
     with snapshot:
         search = _DocumentSearch(
-            retriever=build(snapshot, collection, Chunker(spec, encoder.count_tokens)),
-            encoder=None if mode in _WITHOUT_VECTORS else encoder,
+            pipeline=Pipeline(
+                retriever=mode_spec.build(
+                    _resources(snapshot, collection, Chunker(spec, encoder.count_tokens))
+                ),
+                encoder=encoder,
+                needs_vector=mode_spec.needs_vector,
+                needs_tokens=mode_spec.needs_tokens,
+            ),
             names=document_names(collection),
             chunks_per_document=-(-facts.n_chunks // max(facts.n_documents, 1)),
         )
@@ -127,20 +133,19 @@ def evaluate(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _DocumentSearch:
-    """From a query's text to documents; `encoder` is None where no vector is needed."""
+    """From a query's text to documents."""
 
-    retriever: Retriever
-    encoder: Encoder | None
+    pipeline: Pipeline
     names: Mapping[int, str]
     chunks_per_document: int
 
     def __call__(self, text: str, top_k: int) -> Ranking:
-        vector = self.encoder.encode_queries([text]).vectors[0] if self.encoder is not None else None
-        query = Query(text=text, vector=vector)
+        transformed = self.pipeline.transform(text)
+        queries = self.pipeline.encode(Query(text=text), transformed)
         n_wanted = min(top_k, len(self.names))
         n_chunks = n_wanted * self.chunks_per_document
         while True:
-            (hits,) = self.retriever.retrieve([query], n_chunks)
+            hits = self.pipeline.retrieve(queries, transformed, n_chunks)
             n_found = len({DocumentId(hit.document_id) for hit in hits})
             if n_found >= n_wanted or len(hits) < n_chunks:
                 return rank_documents(hits, self.names, top_k)
@@ -168,26 +173,24 @@ def _latencies(seconds: list[float]) -> dict[str, float]:
     return {"p50": float(p50), "p95": float(p95), "p99": float(p99), "mean": float(milliseconds.mean())}
 
 
-Build = Callable[[Snapshot, BeirCollection, Chunker], Retriever]
-
-
-def _rank_bm25(_snapshot: Snapshot, collection: BeirCollection, chunker: Chunker) -> Retriever:
-    chunks = collection_chunks(collection, chunker)
-    return RankBm25Retriever((chunk.id, DocumentId(chunk.document_id), chunk.text) for chunk in chunks)
-
-
-_BUILDERS: Mapping[str, Build] = {
-    "bm25": lambda snapshot, _collection, _chunker: Bm25Retriever(snapshot),
-    "rank_bm25": _rank_bm25,
-    "dense": lambda snapshot, _collection, _chunker: DenseRetriever(snapshot),
-    "hybrid": lambda snapshot, _collection, _chunker: HybridRetriever(snapshot),
-    "rrf": lambda snapshot, _collection, _chunker: HybridRetriever(snapshot, method="rrf"),
-}
-_WITHOUT_VECTORS = ("bm25", "rank_bm25")
-
-
-def _builder(mode: str) -> Build:
+def _mode(name: str) -> ModeSpec:
     try:
-        return _BUILDERS["hybrid" if mode == "auto" else mode]
+        return MODES[cast(Mode, name)]
     except KeyError as exc:
-        raise EvaluationError(f"There is no mode {mode!r}; the modes are {', '.join(_BUILDERS)}.") from exc
+        raise EvaluationError(f"There is no mode {name!r}; the modes are {', '.join(MODES)}.") from exc
+
+
+def _resources(snapshot: Snapshot, collection: BeirCollection, chunker: Chunker) -> Resources:
+    def rank_bm25() -> Retriever:
+        chunks = collection_chunks(collection, chunker)
+        return RankBm25Retriever((chunk.id, DocumentId(chunk.document_id), chunk.text) for chunk in chunks)
+
+    @cache
+    def texts() -> dict[ChunkId, str]:
+        return {chunk.id: chunk.text for chunk in collection_chunks(collection, chunker)}
+
+    return Resources(
+        snapshot=snapshot,
+        texts=lambda chunk_ids: [texts().get(chunk_id, "") for chunk_id in chunk_ids],
+        rank_bm25=rank_bm25,
+    )

@@ -7,9 +7,11 @@ import pytest
 from app import building, intake
 from app.db import documents
 from app.db.errors import CollectionNotFound, FilterError
-from app.searching import MARGIN, SearchRequest, Timings, search
+from app.searching import SearchRequest, search
 from app.services import Services
 from indexing.errors import IndexMissing
+from retrievers.pipeline import MARGIN
+from retrievers.timings import Timings
 from retrievers.types import Mode
 from tests.unit.app.texts import collection_id, follow, ingest, sources, submit
 

@@ -48,6 +48,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "FOOTNOTE_SEARCH_ALPHA": ("0.7", 0.7),
     "FOOTNOTE_SEARCH_RRF_K": ("10", 10),
     "FOOTNOTE_SEARCH_CANDIDATE_K": ("50", 50),
+    "FOOTNOTE_SEARCH_RERANKER": ("late", "late"),
+    "FOOTNOTE_SEARCH_RERANK_K": ("20", 20),
     "FOOTNOTE_ANSWER_TOP_K": ("3", 3),
     "FOOTNOTE_ANSWER_GENERATOR": ("extractive", "extractive"),
     "FOOTNOTE_ANSWER_MIN_CONFIDENCE": ("0.25", 0.25),
