@@ -312,7 +312,10 @@ class IdempotencyKeyRow(Base):
 
 
 class GoldenQuestionRow(Base):
-    """A question, and what a search for it must find: `[{"source": …, "quote": … or null}, …]`."""
+    """A question, and what a search for it must find: `[{"source": …, "quote": … or null}, …]`.
+
+    `generator` names what made it, with its version; NULL where a person did.
+    """
 
     __tablename__ = "golden_questions"
     __table_args__ = (Index(None, "collection_id", "created_at", "id"),)
@@ -321,6 +324,21 @@ class GoldenQuestionRow(Base):
     collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"))
     question: Mapped[str] = mapped_column(Text)
     expected: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    generator: Mapped[str | None] = mapped_column(String(64))
+
+
+class TuningRow(Base):
+    """What was learned for the searches of a collection, in which mode, and on what evidence."""
+
+    __tablename__ = "tunings"
+
+    collection_id: Mapped[int] = mapped_column(
+        ForeignKey("collections.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    # The name of the attribute is free in SQL, `values` is not.
+    settings: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    evidence: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
@@ -356,3 +374,41 @@ class DeletionRow(Base):
     receipt: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     deleted_at: Mapped[datetime] = mapped_column(UtcDateTime)
     purged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class NodeRow(Base):
+    """A text that leads to chunks and is never shown as a source: a summary, a question, an expansion.
+
+    `document_id` is None where its leaves are of several documents. It goes with any chunk that it rests on.
+    """
+
+    __tablename__ = "nodes"
+    __table_args__ = (Index(None, "collection_id", "chunker", "kind", "level"),)
+
+    id: Mapped[int] = mapped_column(Identifier, primary_key=True, autoincrement=False)
+    collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"))
+    chunker: Mapped[str] = mapped_column(String(64))
+    kind: Mapped[str] = mapped_column(String(16))
+    level: Mapped[int] = mapped_column(Integer)
+    text: Mapped[str] = mapped_column(Text)
+    text_hash: Mapped[str] = mapped_column(String(64), index=True)
+    document_id: Mapped[int | None] = mapped_column(
+        ForeignKey("documents.id", ondelete="CASCADE"), index=True
+    )
+    model: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class NodeChildRow(Base):
+    """What a node rests on: a chunk or another node."""
+
+    __tablename__ = "node_children"
+    __table_args__ = (Index(None, "child_kind", "child_id"),)
+
+    node_id: Mapped[int] = mapped_column(
+        ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    child_kind: Mapped[str] = mapped_column(String(8), primary_key=True)
+    # No foreign key: it names a chunk or a node.
+    child_id: Mapped[int] = mapped_column(Identifier, primary_key=True, autoincrement=False)
+    position: Mapped[int] = mapped_column(Integer)
