@@ -30,7 +30,14 @@ from app.errors import (
 from app.generation.errors import GenerationError
 from app.logs import request_id
 from app.outages import is_storage_full
-from indexing.errors import IndexDamaged, IndexingError, IndexMissing, IndexOutdated, LoadError
+from indexing.errors import (
+    IndexDamaged,
+    IndexingError,
+    IndexMissing,
+    IndexOutdated,
+    LanguageModelError,
+    LoadError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +61,7 @@ STATUS: Mapping[type[Exception], int] = {
     Overloaded: 503,
     Unavailable: 503,
     LoadError: 422,
+    LanguageModelError: 502,
     IndexingError: 503,
     GenerationError: 502,
     db.DatabaseError: 503,

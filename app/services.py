@@ -18,12 +18,14 @@ from app.errors import InvalidRequest
 from app.generation.base import Generator
 from app.generation.factory import extractive_generator, llm_generator
 from app.indexes import Indexes
+from app.language_model import language_model
 from app.places import Places
 from app.settings import ChunkerSettings, EncoderSettings, Settings
 from app.snapshots import SnapshotCache
 from app.store import FileStore
 from indexing.chunking import ChunkerSpec
 from indexing.encoding.factory import EncoderSpec, load_encoder
+from indexing.language_model import LanguageModel
 
 
 @dataclass(eq=False)
@@ -69,6 +71,11 @@ class Services:
         if self.settings.llm.base_url is None:
             return None
         return llm_generator(self.settings.llm, self.encoders.get(self.encoder_spec()), self.extractive)
+
+    @cached_property
+    def language_model(self) -> LanguageModel | None:
+        """What writes queries, judgements and summaries; None when no endpoint is set."""
+        return language_model(self.settings.llm)
 
     def encoder_spec(self) -> EncoderSpec:
         """The encoder of new index versions."""

@@ -171,6 +171,8 @@ class LlmSettings(Area):
     context_tokens: int = Field(3000, ge=128, description="Tokens of passages put in the prompt")
     temperature: float = Field(0.0, ge=0, le=2, description="Sampling temperature")
     fallback: bool = Field(True, description="Answer with quotations when the model cannot be reached")
+    max_parallel: int = Field(8, ge=1, description="Requests at once, those that write answers apart")
+    cache_entries: int = Field(512, ge=0, description="Texts of the model kept in memory, answers apart")
 
     @field_validator("base_url", "model")
     @classmethod

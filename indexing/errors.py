@@ -5,6 +5,8 @@ IndexingError
 │     unsupported_format · encrypted_file · corrupt_file · empty_file · too_large
 │     loader_timeout · loader_memory · loader_crashed · encoding_unknown
 ├── EncoderError                   a model could not be loaded, or gave the wrong shape
+├── LanguageModelError             a language model gave no answer; `kind` says how
+│     llm_timeout · llm_rate_limited · llm_unavailable · llm_bad_response
 └── IndexVersionError
       ├── IndexMissing             no such version directory
       ├── IndexDamaged             a checksum, count or id does not agree
@@ -51,6 +53,22 @@ class EncoderError(IndexingError):
     """A model could not be loaded, or gave vectors of the wrong shape."""
 
     code = "encoder_error"
+
+
+LanguageModelErrorKind = Literal["timeout", "rate_limited", "unavailable", "bad_response"]
+
+
+class LanguageModelError(IndexingError):
+    """A language model gave no answer: late, refused, not there, or not as its protocol says."""
+
+    def __init__(self, kind: LanguageModelErrorKind, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.code = f"llm_{kind}"
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[LanguageModelError], tuple[LanguageModelErrorKind, str]]:
+        return (LanguageModelError, (self.kind, self.detail))
 
 
 class IndexVersionError(IndexingError):

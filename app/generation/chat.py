@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -45,6 +46,7 @@ class ChatSettings:
     backoff_seconds: float = 0.25
     temperature: float = 0.0
     max_tokens: int = 800
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,12 @@ class ChatClient:
         # Reading the certificates takes longer than a request needs to open a connection.
         self._tls = httpx.create_ssl_context() if settings.base_url.startswith("https:") else False
         self._url = settings.base_url.rstrip("/") + "/chat/completions"
+
+    def with_settings(self, **changes: Any) -> ChatClient:
+        """A client of the same server that asks in another way."""
+        other = copy.copy(self)
+        other._settings = replace(self._settings, **changes)
+        return other
 
     def stream(self, messages: Sequence[dict[str, str]]) -> Iterator[ChatPart]:
         """The parts of the completion as they arrive.
@@ -142,7 +150,7 @@ class ChatClient:
         return {"Authorization": f"Bearer {key}"} if key else {}
 
     def _body(self, messages: Sequence[dict[str, str]]) -> dict[str, Any]:
-        return {
+        body = {
             "model": self._settings.model,
             "messages": list(messages),
             "temperature": self._settings.temperature,
@@ -150,6 +158,7 @@ class ChatClient:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        return body if self._settings.seed is None else body | {"seed": self._settings.seed}
 
 
 def _refusal(response: httpx.Response) -> GenerationError:

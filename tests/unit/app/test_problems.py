@@ -23,7 +23,15 @@ import app.generation.errors
 import indexing.errors
 from app.api.middleware import RequestIdMiddleware
 from app.problems import INDEX_ADVICE, install, problem_of
-from indexing.errors import IndexDamaged, IndexMissing, IndexOutdated, LoadError, LoadErrorCode
+from indexing.errors import (
+    IndexDamaged,
+    IndexMissing,
+    IndexOutdated,
+    LanguageModelError,
+    LanguageModelErrorKind,
+    LoadError,
+    LoadErrorCode,
+)
 
 SECRET = "password=hunter2"
 
@@ -92,8 +100,8 @@ ERRORS = [
     cls
     for module in MODULES
     for cls in errors_of(module)
-    # The base of the service's errors is never raised itself; a load error's code is the file's.
-    if cls not in (app.errors.FootnoteError, LoadError)
+    # The base of the service's errors is never raised itself; two have codes by what went wrong.
+    if cls not in (app.errors.FootnoteError, LoadError, LanguageModelError)
 ]
 
 
@@ -112,6 +120,16 @@ def test_every_error_with_a_name_has_its_status_and_code(cls: type[Exception]) -
 def test_a_file_that_cannot_be_read_is_the_clients(code: LoadErrorCode) -> None:
     problem = problem_of(LoadError(code, "page 3"))
     assert (problem.status, problem.code, problem.detail) == (422, code, "page 3")
+
+
+@pytest.mark.parametrize("kind", get_args(LanguageModelErrorKind))
+def test_a_language_model_that_fails_is_a_bad_gateway(kind: LanguageModelErrorKind) -> None:
+    problem = problem_of(LanguageModelError(kind, "after 3 tries"))
+    assert (problem.status, problem.code, problem.detail) == (
+        STATUS[f"llm_{kind}"],
+        f"llm_{kind}",
+        "after 3 tries",
+    )
 
 
 def test_a_code_of_ones_own_wins() -> None:
