@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from app.db import chunks, collections, filters, versions
 from app.db.errors import VersionNotFound
-from app.rerankers import reranker
+from app.rerankers import RerankParts, reranker
 from app.transformations import transformation
 from indexing.errors import IndexMissing
 from indexing.types import ChunkId
@@ -50,6 +50,8 @@ class SearchResult:
     passages: tuple[Passage, ...]
     timings_ms: Mapping[str, float]
     transformed: Transformed | None = None
+    notes: tuple[str, ...] = ()
+    """What a reader should know of how the passages were found, as where a step fell back."""
     bm25_terms: Mapping[ChunkId, Mapping[str, float]] = field(default_factory=dict)
     """When asked to explain: what each term adds to a passage's BM25 score; the parts sum to it."""
 
@@ -78,7 +80,8 @@ def search(services: Services, request: SearchRequest) -> SearchResult:
         )
     with timings.stage("open"):
         index = _open(services, request, collection.id, version_id)
-    pipeline = _pipeline(services, request, index, mode, timings)
+    notes: list[str] = []
+    pipeline = _pipeline(services, request, index, mode, timings, notes.append)
     found = pipeline.run(
         Query(text=request.query, allowed_documents=allowed),
         request.top_k,
@@ -97,22 +100,35 @@ def search(services: Services, request: SearchRequest) -> SearchResult:
         passages=passages,
         timings_ms=timings.rounded(),
         transformed=found.transformed,
+        notes=tuple(notes),
         bm25_terms=terms,
     )
 
 
 def _pipeline(
-    services: Services, request: SearchRequest, index: OpenIndex, mode: Mode, timings: Timings
+    services: Services,
+    request: SearchRequest,
+    index: OpenIndex,
+    mode: Mode,
+    timings: Timings,
+    note: Callable[[str], None],
 ) -> Pipeline:
     """The steps of a request; raises InvalidRequest for what is not set up."""
     spec = MODES[mode]
+    parts = RerankParts(
+        settings=services.settings,
+        resources=index.resources,
+        encoder=index.encoder,
+        language_model=services.language_model,
+        note=note,
+    )
     return Pipeline(
         retriever=index.retriever(mode),
         encoder=index.encoder,
         needs_vector=spec.needs_vector,
         needs_tokens=spec.needs_tokens,
         transformation=transformation(services, request.transform) if request.transform else None,
-        reranker=reranker(services, request.rerank, index.encoder) if request.rerank else None,
+        reranker=reranker(request.rerank, parts) if request.rerank else None,
         rerank_k=services.settings.search.rerank_k,
         rrf_k=services.settings.search.rrf_k,
         timings=timings,

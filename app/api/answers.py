@@ -16,6 +16,7 @@ from app.api.views import answer_out, citation_out, claim_out, hit_out
 from app.deps import ServicesDep
 from app.generation.base import CitationAdded, ClaimDone, Delta, Finished
 from app.problems import problem_of
+from app.rerankers import chosen_reranker
 from app.searching import SearchRequest, SearchResult
 from app.services import Services
 
@@ -37,6 +38,7 @@ def answer_route(services: ServicesDep, body: AnswerIn) -> AnswerOut | Response:
         top_k=body.top_k or services.settings.answer.top_k,
         mode=body.mode,
         filters=body.filters,
+        rerank=chosen_reranker(services.settings.search, body.rerank),
     )
     if not body.stream:
         return answer_out(answer(services, request, body.generator))

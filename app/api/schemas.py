@@ -269,6 +269,9 @@ class SearchOut(Response):
     mode: str
     index_version: str | None
     hits: list[HitOut]
+    notes: list[str] = Field(
+        default_factory=list, description="What to know of how the hits were found, as where a step fell back"
+    )
     timings_ms: dict[str, float]
 
 
@@ -278,6 +281,9 @@ class AnswerIn(Request):
     top_k: Annotated[int | None, Field(ge=1, le=100, description="Passages the answer may rest on")] = None
     mode: Mode | None = None
     filters: Filters = None
+    rerank: bool | str | None = Field(
+        None, description="Order the hits anew: a reranker's name, or true for the `search.reranker` setting"
+    )
     generator: Literal["auto", "extractive", "llm"] | None = None
     stream: bool = Field(False, description="Answer as server-sent events")
 

@@ -179,6 +179,7 @@ def search_out(result: SearchResult) -> SearchOut:
         mode=result.mode,
         index_version=result.index_version,
         hits=[hit_out(passage, result.bm25_terms.get(passage.chunk.id)) for passage in result.passages],
+        notes=list(result.notes),
         timings_ms=dict(result.timings_ms),
     )
 
@@ -220,7 +221,7 @@ def answer_out(result: AnswerResult) -> AnswerOut:
         citations=[citation_out(citation) for citation in answer.citations],
         hits=[hit_out(passage) for passage in search.passages],
         generator=answer.generator,
-        notes=list(answer.notes),
+        notes=[*search.notes, *answer.notes],
         dropped_markers=answer.dropped_markers,
         index_version=search.index_version,
         timings_ms=dict(result.timings_ms),
