@@ -9,13 +9,13 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from indexing.encoding.base import Progress
 from indexing.encoding.characters import without_surrogates
+from indexing.encoding.hub import load_model
 from indexing.encoding.identity import fingerprint
 from indexing.errors import EncoderError
 from indexing.types import Encoding, Floats, TokenVectors
@@ -220,13 +220,7 @@ def load_sentence_transformer(
         "device": None if torch_device == "auto" else torch_device,
         "model_kwargs": {"dtype": torch.bfloat16 if precision == "bf16" else torch.float32},
     }
-    try:
-        model = _from_disk(SentenceTransformer, name, settings) or SentenceTransformer(name, **settings)
-    except Exception as exc:  # the hub, transformers and torch raise errors of many families
-        raise EncoderError(
-            f"The model {name!r} cannot be loaded: {exc}. Check its name, let this machine reach the "
-            "model hub once, or give the folder of a model that is already here."
-        ) from exc
+    model = load_model(SentenceTransformer, name, settings)
     return SentenceTransformerEncoder(
         name=name,
         model=model,
@@ -236,21 +230,6 @@ def load_sentence_transformer(
         query_prompt=query_prompt,
         document_prompt=document_prompt,
     )
-
-
-def _from_disk(
-    load: type[SentenceTransformer], name: str, settings: dict[str, Any]
-) -> SentenceTransformer | None:
-    """The model from its folder or from what was fetched before, never from the hub; None if not here."""
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return load(str(folder), local_files_only=True, **settings)
-    if name.startswith(("/", ".", "~")):
-        raise FileNotFoundError(f"there is no folder {folder}")
-    try:
-        return load(name, local_files_only=True, **settings)
-    except Exception:  # errors of many families all say that a file is absent
-        return None
 
 
 def _window(model: SentenceTransformer, wanted: int | None) -> int:
