@@ -7,7 +7,7 @@ same chunks give the same scores, to the last bit, however the index came about.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -103,6 +103,10 @@ class LexicalIndex:
         for segment, positions, rows in self._segments.located(chunk_ids):
             scores[positions] = self._scores_of(segment, rows, terms)
         return scores
+
+    def rarity(self, words: Sequence[str]) -> list[float]:
+        """The inverse document frequency of each word, the highest of its terms'; 0 for one without any."""
+        return [max(terms.weights, default=0.0) for terms in map(self._terms, words)]
 
     def contributions(self, text: str, chunk_id: int) -> Mapping[str, float]:
         """What each term adds to the chunk's score; the sum is the score."""

@@ -14,7 +14,8 @@ from indexing.nearest import VectorIndex
 from indexing.segment_set import SegmentSet, Selection
 from indexing.segments import Segment, SegmentFiles
 from indexing.token_codec import codec_named
-from indexing.token_codes import Codes
+from indexing.token_codes import Codes, TokenCodes
+from indexing.token_products import best_products
 from indexing.types import DocumentId, Floats, Ids
 
 _NO_CODES: Codes = np.empty((0, 0), dtype=np.uint8)
@@ -90,7 +91,10 @@ class Snapshot:
         Raises KeyError if the version lacks a chunk, IndexMissing if it has no token vectors.
         """
         if not self.manifest.spec.token_bytes:
-            raise IndexMissing(f"Index version {self.manifest.spec.version} was built without token vectors.")
+            raise IndexMissing(
+                f"Index version {self.manifest.spec.version} was built without token vectors: run `footnote "
+                "index build`."
+            )
         found: list[Codes] = [_NO_CODES] * len(chunk_ids)
         for segment, positions, rows in self.segments.located(chunk_ids):
             assert segment.tokens is not None
@@ -107,6 +111,15 @@ class Snapshot:
         codec = codec_named(self.manifest.spec.token_codec or "", self.manifest.spec.dim)
         vectors = codec.decode(np.concatenate([np.empty((0, codec.width), dtype=np.uint8), *codes]))
         return np.split(vectors, np.cumsum([len(part) for part in codes])[:-1]) if codes else []
+
+    def best_products(self, vectors: Floats, chunk_ids: Ids) -> Floats:
+        """The largest inner product of each vector (n, dim) with a token of each chunk, shape (n_chunks, n).
+
+        The vectors are of length 1 at most; 0 for a chunk without tokens. Raises what `token_vectors` does.
+        """
+        codes = self.token_codes(chunk_ids)
+        codec = codec_named(self.manifest.spec.token_codec or "", self.manifest.spec.dim)
+        return best_products(vectors, TokenCodes.of(codes, codec.width), codec)
 
     def documents(self) -> Ids:
         """The ids of all documents with a chunk, sorted."""

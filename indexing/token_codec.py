@@ -45,6 +45,15 @@ class TokenCodec(Protocol):
     def width(self) -> int:
         """Bytes a token."""
 
+    @property
+    def rotation(self) -> Floats:
+        """Shape (dim, dim), with orthonormal columns."""
+
+    @property
+    def centroids(self) -> Floats:
+        """What each byte stands for, shape (width, 256, size): `decode` joins them, turns them back by the
+        rotation and brings them to length 1. The components beyond `dim` are 0."""
+
     def encode(self, vectors: Floats) -> Codes:
         """Vectors of length 1, shape (n, dim), as codes of shape (n, width)."""
 
@@ -85,10 +94,11 @@ class RotatedCodec:
     def __init__(self, dim: int) -> None:
         self.dim = dim
         self.width = -(-dim // 4)
-        self._rotation = _signed_cosines(dim)
+        self.rotation = _signed_cosines(dim)
+        self.centroids = self._fours()
 
     def encode(self, vectors: Floats) -> Codes:
-        rotated = (vectors @ self._rotation) * np.float32(np.sqrt(self.dim))
+        rotated = (vectors @ self.rotation) * np.float32(np.sqrt(self.dim))
         levels = np.zeros((len(vectors), 4 * self.width), dtype=np.uint8)
         levels[:, : self.dim] = np.searchsorted(_BORDERS, rotated)
         fours = levels.reshape(len(vectors), self.width, 4)
@@ -98,7 +108,16 @@ class RotatedCodec:
     def decode(self, codes: Codes) -> Floats:
         fours = np.stack([codes >> shift & 3 for shift in (0, 2, 4, 6)], axis=2)
         levels = _LEVELS[fours.reshape(len(codes), 4 * self.width)[:, : self.dim]]
-        return _unit(levels @ self._rotation.T)
+        return _unit(levels @ self.rotation.T)
+
+    def _fours(self) -> Floats:
+        """What each byte stands for: the levels of four components."""
+        levels = _LEVELS[np.arange(256)[:, None] >> np.array([0, 2, 4, 6]) & 3] / np.float32(
+            np.sqrt(self.dim)
+        )
+        centroids = np.tile(levels, (self.width, 1, 1))
+        centroids[-1, :, self.dim - 4 * (self.width - 1) :] = 0
+        return centroids
 
 
 class ProductCodec:
@@ -111,8 +130,8 @@ class ProductCodec:
         self.name = name
         self.dim = len(rotation)
         self.width = len(centroids)
-        self._rotation = rotation
-        self._centroids = centroids
+        self.rotation = rotation
+        self.centroids = centroids
         self._half_norms = (centroids**2).sum(axis=2) / 2
 
     @classmethod
@@ -124,15 +143,15 @@ class ProductCodec:
         codes = np.empty((len(vectors), self.width), dtype=np.uint8)
         for start in range(0, len(vectors), _TOKENS_A_SLICE):
             part = slice(start, start + _TOKENS_A_SLICE)
-            rotated = (vectors[part] @ self._rotation).reshape(-1, self.width, self._centroids.shape[2])
-            for number, centroids in enumerate(self._centroids):
+            rotated = (vectors[part] @ self.rotation).reshape(-1, self.width, self.centroids.shape[2])
+            for number, centroids in enumerate(self.centroids):
                 likeness = rotated[:, number] @ centroids.T - self._half_norms[number]
                 codes[part, number] = likeness.argmax(axis=1)
         return codes
 
     def decode(self, codes: Codes) -> Floats:
-        chosen = self._centroids[np.arange(self.width), codes]
-        return _unit(chosen.reshape(len(codes), self.dim) @ self._rotation.T)
+        chosen = self.centroids[np.arange(self.width), codes]
+        return _unit(chosen.reshape(len(codes), self.dim) @ self.rotation.T)
 
 
 @lru_cache(maxsize=8)

@@ -42,7 +42,7 @@ def test_the_codec_without_training_takes_any_dimension(n_tokens: int, dim: int)
 @given(dim=st.integers(1, 60))
 def test_the_rotation_keeps_lengths_and_spreads_single_components(dim: int) -> None:
     codec = codec_named(ROTATED, dim)
-    rotated = np.eye(dim, dtype=np.float32) @ codec._rotation  # type: ignore[attr-defined]
+    rotated = np.eye(dim, dtype=np.float32) @ codec.rotation
     np.testing.assert_allclose(rotated @ rotated.T, np.eye(dim), atol=1e-5)
     assert np.abs(rotated).max() <= np.sqrt(2 / dim) + 1e-6
 
@@ -51,7 +51,7 @@ def test_rounding_is_that_of_a_loop() -> None:
     """Each rotated component becomes the nearest of four values; four of them lie in a byte, lowest first."""
     codec = codec_named(ROTATED, 10)
     vectors = unit_vectors(7, 10, np.random.default_rng(2))
-    rotated = vectors @ codec._rotation * np.sqrt(10)  # type: ignore[attr-defined]
+    rotated = vectors @ codec.rotation * np.sqrt(10)
     levels = np.array([-1.510, -0.4528, 0.4528, 1.510])
     for row, codes in zip(rotated, codec.encode(vectors), strict=True):
         nearest = [int(np.argmin(np.abs(levels - component))) for component in row]
@@ -108,5 +108,5 @@ def test_an_unknown_codec_is_refused(name: str, dim: int) -> None:
 
 def test_the_shipped_rotation_is_one() -> None:
     codec = codec_named(TRAINED, 384)
-    rotation = codec._rotation  # type: ignore[attr-defined]
+    rotation = codec.rotation
     np.testing.assert_allclose(rotation.T @ rotation, np.eye(384), atol=2e-3)
