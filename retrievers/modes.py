@@ -6,16 +6,18 @@ The one list that the service, the commands and the evaluation choose from.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 from indexing.snapshot import Snapshot
-from indexing.types import ChunkId
+from indexing.types import ChunkId, Floats, Ids
 from retrievers.base import Retriever
 from retrievers.bm25 import Bm25Retriever
-from retrievers.dense import DenseRetriever
+from retrievers.dense import DenseRetriever, query_vector
+from retrievers.fused import FusedRetriever, FusionSpec, Part
 from retrievers.fusion import ALPHA, RRF_K
 from retrievers.hybrid import CANDIDATE_K, HybridRetriever
-from retrievers.types import Mode
+from retrievers.types import Mode, Query
 
 Texts = Callable[[Sequence[ChunkId]], Sequence[str]]
 """The contextual texts of chunks of the snapshot, in the order asked for; "" for one that is gone."""
@@ -42,12 +44,17 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModeSpec:
-    """`title` is one line for people. The query's vector and its token vectors are made where needed."""
+    """`title` is one line for people. The query's vector and its token vectors are made where needed.
+
+    For fusion by scores: `infimum` is the lowest score that a query can get, `score` gives that of any chunk.
+    """
 
     title: str
     build: Callable[[Resources], Retriever]
     needs_vector: bool = True
     needs_tokens: bool = False
+    infimum: Callable[[Query], float] = lambda _query: 0.0
+    score: Callable[[Resources, Query, Ids], Floats] | None = None
 
 
 def _bm25(resources: Resources) -> Retriever:
@@ -60,6 +67,14 @@ def _rank_bm25(resources: Resources) -> Retriever:
 
 def _dense(resources: Resources) -> Retriever:
     return DenseRetriever(resources.snapshot)
+
+
+def _bm25_scores(resources: Resources, query: Query, chunk_ids: Ids) -> Floats:
+    return resources.snapshot.lexical.score(query.text, chunk_ids)
+
+
+def _dense_scores(resources: Resources, query: Query, chunk_ids: Ids) -> Floats:
+    return resources.snapshot.vectors.score(query_vector(query), chunk_ids)
 
 
 def _hybrid(resources: Resources) -> Retriever:
@@ -78,11 +93,57 @@ def _rrf(resources: Resources) -> Retriever:
 
 MODES: Mapping[Mode, ModeSpec] = {
     "auto": ModeSpec(title="the default: what measured best offline", build=_hybrid),
-    "bm25": ModeSpec(title="words, by BM25 over the inverted index", build=_bm25, needs_vector=False),
-    "dense": ModeSpec(title="meaning, by the vector of each chunk", build=_dense),
+    "bm25": ModeSpec(
+        title="words, by BM25 over the inverted index", build=_bm25, needs_vector=False, score=_bm25_scores
+    ),
+    "dense": ModeSpec(
+        title="meaning, by the vector of each chunk",
+        build=_dense,
+        infimum=lambda _query: -1.0,
+        score=_dense_scores,
+    ),
     "hybrid": ModeSpec(title="BM25 and vectors, by convex combination", build=_hybrid),
     "rrf": ModeSpec(title="BM25 and vectors, by reciprocal rank fusion", build=_rrf),
     "rank_bm25": ModeSpec(
         title="BM25 in memory by the rank-bm25 package", build=_rank_bm25, needs_vector=False
     ),
+    "fused": ModeSpec(
+        title="any retrievers that are named, fused as is said", build=lambda it: _fused(it, FusionSpec())
+    ),
 }
+
+
+def mode_spec(mode: Mode, fusion: FusionSpec | None = None) -> ModeSpec:
+    """How a mode is made; `fusion` says what the mode `fused` fuses, by default BM25 and vectors by rank.
+
+    Raises ValueError where another mode is given a fusion, or the fusion names what is no mode or itself one.
+    """
+    if fusion is None:
+        return MODES[mode]
+    if mode != "fused":
+        raise ValueError(f"The mode {mode} fuses nothing that could be chosen: take the mode fused.")
+    for name in fusion.retrievers:
+        if name not in MODES or name == "fused":
+            known = ", ".join(known for known in MODES if known != "fused")
+            raise ValueError(f"{name!r} cannot be fused: {known}.")
+    parts = [MODES[cast(Mode, name)] for name in fusion.retrievers]
+    return replace(
+        MODES["fused"],
+        build=lambda resources: _fused(resources, fusion),
+        needs_vector=any(part.needs_vector for part in parts),
+        needs_tokens=any(part.needs_tokens for part in parts),
+    )
+
+
+def _fused(resources: Resources, fusion: FusionSpec) -> Retriever:
+    parts = {name: _part(resources, MODES[cast(Mode, name)]) for name in fusion.retrievers}
+    return FusedRetriever(parts, fusion, candidate_k=resources.tuning.candidate_k)
+
+
+def _part(resources: Resources, spec: ModeSpec) -> Part:
+    score = spec.score
+    return Part(
+        retriever=spec.build(resources),
+        infimum=spec.infimum,
+        score=None if score is None else lambda query, chunk_ids: score(resources, query, chunk_ids),
+    )

@@ -8,7 +8,7 @@ from typing import Literal
 
 from indexing.types import Chunk, ChunkId, DocumentId, Floats, Ids, TokenVectors
 
-Mode = Literal["auto", "bm25", "rank_bm25", "dense", "hybrid", "rrf"]
+Mode = Literal["auto", "bm25", "rank_bm25", "dense", "hybrid", "rrf", "fused"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +28,19 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """A chunk found; `rank` counts from 1. `scores` keeps the raw score of every retriever that scored it."""
+    """A chunk found; `rank` counts from 1. `scores` keeps the raw score of every retriever that scored it.
+
+    After a fusion, `ranks` are those in the lists that have the chunk, and `shares` what each list added to
+    the score, which is their sum.
+    """
 
     chunk_id: ChunkId
     document_id: DocumentId
     score: float
     rank: int
     scores: Mapping[str, float] = field(default_factory=dict)
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,8 @@ from indexing.types import ChunkId, DocumentId
 from retrievers.base import Retriever
 from retrievers.bm25 import Bm25Retriever
 from retrievers.dense import DenseRetriever
+from retrievers.fused import FusedRetriever, FusionSpec, Part
+from retrievers.fusion import Method
 from retrievers.hybrid import HybridRetriever
 from retrievers.rank_bm25 import RankBm25Retriever
 from retrievers.types import Hit, Query
@@ -143,6 +145,32 @@ class TestConvex(RetrieverContract):
 
 class TestReciprocalRanks(RetrieverContract):
     make = staticmethod(lambda snapshot: HybridRetriever(snapshot, method="rrf"))
+
+
+def fused(snapshot: Snapshot, method: Method) -> Retriever:
+    """Three lists, of which one rests on the others."""
+    parts = {
+        "bm25": Part(retriever=Bm25Retriever(snapshot)),
+        "dense": Part(retriever=DenseRetriever(snapshot), infimum=lambda _query: -1.0),
+        "rrf": Part(retriever=HybridRetriever(snapshot, method="rrf")),
+    }
+    return FusedRetriever(parts, FusionSpec(retrievers=tuple(parts), method=method))
+
+
+class TestFusedByRanks(RetrieverContract):
+    make = staticmethod(lambda snapshot: fused(snapshot, "rrf"))
+
+
+class TestFusedConvex(RetrieverContract):
+    make = staticmethod(lambda snapshot: fused(snapshot, "convex"))
+
+
+class TestFusedMinMax(RetrieverContract):
+    make = staticmethod(lambda snapshot: fused(snapshot, "min_max"))
+
+
+class TestFusedByDistribution(RetrieverContract):
+    make = staticmethod(lambda snapshot: fused(snapshot, "dbsf"))
 
 
 class TestRankBm25(RetrieverContract):
