@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app import intake, probing, retention
-from app.db import collections, deletions, documents, filters, idempotency, vectors, versions, wiping
+from app.db import collections, deletions, documents, filters, idempotency, nodes, vectors, versions, wiping
 from app.db.dialects import in_batches
 from app.db.errors import DocumentNotFound
 from app.db.paging import Page
@@ -175,6 +175,7 @@ def delete_collection(services: Services, name: str) -> Receipt:
         version_ids = [version.id for version in versions.list_all(session, collection_id=row.id)]
         counts = {
             **documents.rows_of_collection(session, row.id),
+            "nodes": nodes.count(session, row.id),
             "vectors": vectors.forget_collection(session, row.id),
             "redacted_jobs": deletions.redact_jobs_of_collection(session, row.id),
             "redacted_answers": idempotency.redact(session, documents.ids_of_collection(session, row.id)),

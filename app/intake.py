@@ -287,7 +287,7 @@ def delete_all(services: Services, collection_id: int, document_ids: Iterable[in
         in_work = [job.id for job in live if jobs.cancel(session, job.id).status == "doing"]
         rows = {
             **deleted.rows,
-            "vectors": vectors.forget_unused(session, deleted.text_hashes),
+            "vectors": deleted.rows["vectors"] + vectors.forget_unused(session, deleted.text_hashes),
             "redacted_jobs": deletions.redact_jobs(session, deleted.document_ids),
             "redacted_answers": idempotency.redact(session, deleted.document_ids),
         }

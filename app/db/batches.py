@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy.orm import Session, defer
 
-from app.db import chunks, collections, revisions, staging, vectors, versions
+from app.db import chunks, collections, nodes, revisions, staging, vectors, versions
 from app.db.attributes import set_attributes_of
 from app.db.dialects import in_batches
 from app.db.errors import MetadataError
@@ -301,11 +301,13 @@ def _served_values(step: _Step, now: datetime) -> dict[str, Any]:
 def _remove_cut(session: Session, numbers: Mapping[int, int]) -> None:
     """Removes what an earlier attempt cut from these revisions: maybe of another text or title."""
     for batch in in_batches(numbers.items()):
-        session.execute(
+        gone = session.scalars(
             delete(ChunkRow)
             .where(tuple_(ChunkRow.document_id, ChunkRow.revision).in_(batch))
+            .returning(ChunkRow.id)
             .execution_options(synchronize_session=False)
-        )
+        ).all()
+        nodes.forget_resting_on(session, gone)
 
 
 def _remove_others(session: Session, numbers: Mapping[int, int]) -> set[int]:
@@ -318,12 +320,13 @@ def _remove_others(session: Session, numbers: Mapping[int, int]) -> set[int]:
                 ChunkRow.document_id.in_([document_id for document_id, _ in batch]),
                 tuple_(ChunkRow.document_id, ChunkRow.revision).not_in(batch),
             )
-            .returning(ChunkRow.document_id, ChunkRow.text_hash)
+            .returning(ChunkRow.id, ChunkRow.document_id, ChunkRow.text_hash)
             .execution_options(synchronize_session=False)
         )
         gone = session.execute(statement).all()
-        changed.update(document_id for document_id, _ in gone)
-        vectors.forget_unused(session, (text_hash for _, text_hash in gone))
+        changed.update(document_id for _, document_id, _ in gone)
+        nodes.forget_resting_on(session, (chunk_id for chunk_id, _, _ in gone))
+        vectors.forget_unused(session, (text_hash for _, _, text_hash in gone))
     return changed
 
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Row, Select, and_, func, select
+from sqlalchemy import Delete, Row, Select, and_, func, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy.orm import Session
 
+from app.db import nodes
 from app.db.dialects import in_batches
 from app.db.dialects import insert as insert_into
 from app.db.tables import ChunkRow, DocumentRow, VectorRow
@@ -65,16 +66,21 @@ def delete(session: Session, document_id: int, *, chunker: str | None = None) ->
     statement = delete_from(ChunkRow).where(ChunkRow.document_id == document_id)
     if chunker is not None:
         statement = statement.where(ChunkRow.chunker == chunker)
-    rows = session.execute(statement.returning(ChunkRow.id).execution_options(synchronize_session=False))
-    return len(rows.all())
+    return _deleted(session, statement)
 
 
 def delete_chunker(session: Session, collection_id: int, chunker: str) -> int:
     """Remove a collection's chunks under a chunker that no kept version uses; how many went."""
     members = select(DocumentRow.id).where(DocumentRow.collection_id == collection_id)
     statement = delete_from(ChunkRow).where(ChunkRow.chunker == chunker, ChunkRow.document_id.in_(members))
-    rows = session.execute(statement.returning(ChunkRow.id).execution_options(synchronize_session=False))
-    return len(rows.all())
+    return _deleted(session, statement)
+
+
+def _deleted(session: Session, statement: Delete) -> int:
+    returning = statement.returning(ChunkRow.id).execution_options(synchronize_session=False)
+    gone = session.scalars(returning).all()
+    nodes.forget_resting_on(session, gone)
+    return len(gone)
 
 
 def of_document(

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, Literal, cast
@@ -26,7 +26,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.util import identity_key
 
-from app.db import collections, revisions
+from app.db import collections, nodes, revisions
 from app.db.attributes import set_attributes
 from app.db.dialects import in_batches, insert
 from app.db.errors import DocumentNotFound
@@ -329,7 +329,10 @@ def delete_all(
         contents.update(
             session.scalars(select(RevisionRow.content_hash).where(RevisionRow.document_id.in_(batch)))
         )
-        texts.update(session.scalars(select(ChunkRow.text_hash).where(ChunkRow.document_id.in_(batch))))
+        cut = select(ChunkRow.id, ChunkRow.text_hash).where(ChunkRow.document_id.in_(batch))
+        chunks = session.execute(cut).all()
+        texts.update(text_hash for _, text_hash in chunks)
+        rows.update(asdict(nodes.forget_resting_on(session, (chunk_id for chunk_id, _ in chunks))))
         for table, column in _owned():
             rows[table.name] += _n_deleted(session, table, column.in_(batch))
         rows["documents"] += _n_deleted(session, _DOCUMENTS, _DOCUMENTS.c.id.in_(batch))

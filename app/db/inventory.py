@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, delete, exists, func, select
 from sqlalchemy.orm import Session
 
+from app.db import nodes
 from app.db.chunks import ChunkText, chunk_text, with_vectors
 from app.db.dialects import in_batches
 from app.db.tables import ChunkRow, DocumentRow, RevisionRow, VectorRow
@@ -94,8 +95,10 @@ def remove_stale_chunks(session: Session, collection_id: int) -> list[int]:
         .join(DocumentRow, DocumentRow.id == ChunkRow.document_id)
         .where(DocumentRow.collection_id == collection_id, ChunkRow.revision < DocumentRow.revision)
     )
-    statement = delete(ChunkRow).where(ChunkRow.id.in_(stale)).returning(ChunkRow.document_id)
-    return sorted(set(session.scalars(statement.execution_options(synchronize_session=False))))
+    statement = delete(ChunkRow).where(ChunkRow.id.in_(stale)).returning(ChunkRow.id, ChunkRow.document_id)
+    gone = session.execute(statement.execution_options(synchronize_session=False)).all()
+    nodes.forget_resting_on(session, (chunk_id for chunk_id, _ in gone))
+    return sorted({document_id for _, document_id in gone})
 
 
 def documents_of_chunks(session: Session, chunk_ids: Iterable[int]) -> set[int]:

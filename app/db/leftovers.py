@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Exists, delete, exists, select, tuple_
+from sqlalchemy import delete, select, tuple_
 from sqlalchemy.orm import Session
 
-from app.db import versions
+from app.db import nodes, vectors, versions
 from app.db.dialects import in_batches
 from app.db.tables import ChunkRow, DocumentRow, VectorRow
 from app.db.types import utc_now
@@ -43,7 +43,9 @@ def forget_chunks(session: Session, collection_id: int, chunker: str, *, limit: 
         .limit(limit)
     )
     statement = delete(ChunkRow).where(ChunkRow.id.in_(some)).returning(ChunkRow.id)
-    return len(session.execute(statement.execution_options(synchronize_session=False)).all())
+    gone = session.scalars(statement.execution_options(synchronize_session=False)).all()
+    nodes.forget_resting_on(session, gone)
+    return len(gone)
 
 
 def orphan_vectors(
@@ -54,14 +56,14 @@ def orphan_vectors(
     limit: int = BITE,
     now: datetime | None = None,
 ) -> list[VectorKey]:
-    """The next kept vectors, by key, of texts that no chunk has and older than the grace period."""
+    """The next kept vectors, by key, of texts that no chunk or node has, older than the grace period."""
     before = (now or utc_now()) - timedelta(seconds=grace_seconds)
     statement = (
         select(VectorRow.fingerprint, VectorRow.text_hash)
         .where(
             tuple_(VectorRow.fingerprint, VectorRow.text_hash) > tuple_(*after),
             VectorRow.created_at <= before,
-            ~_needed(),
+            ~vectors.needed(),
         )
         .order_by(VectorRow.fingerprint, VectorRow.text_hash)
         .limit(limit)
@@ -70,17 +72,13 @@ def orphan_vectors(
 
 
 def forget_vectors(session: Session, keys: Sequence[VectorKey]) -> int:
-    """Removes these vectors, unless a chunk has come that needs one; how many went."""
+    """Removes these vectors, unless a chunk or node has come that needs one; how many went."""
     n_gone = 0
     for batch in in_batches(keys, 200):
         statement = (
             delete(VectorRow)
-            .where(tuple_(VectorRow.fingerprint, VectorRow.text_hash).in_(batch), ~_needed())
+            .where(tuple_(VectorRow.fingerprint, VectorRow.text_hash).in_(batch), ~vectors.needed())
             .returning(VectorRow.text_hash)
         )
         n_gone += len(session.execute(statement.execution_options(synchronize_session=False)).all())
     return n_gone
-
-
-def _needed() -> Exists:
-    return exists().where(ChunkRow.text_hash == VectorRow.text_hash)

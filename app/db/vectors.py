@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, delete, exists, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from app.db.dialects import in_batches, insert
-from app.db.tables import ChunkRow, DocumentRow, VectorRow
+from app.db.tables import ChunkRow, DocumentRow, NodeRow, VectorRow
 from app.db.types import utc_now
 
 
@@ -117,25 +117,36 @@ def save(
 
 
 def forget_unused(session: Session, hashes: Iterable[str]) -> int:
-    """Drop the vectors of those of the texts that no chunk has any more; how many went.
+    """Drop the vectors of those of the texts that no chunk and no node has any more; how many went.
 
     An ingest that is about to use one finds it missing when it commits to the index, and encodes anew.
     """
     n_gone = 0
     for batch in in_batches(sorted(set(hashes))):
-        unused = (VectorRow.text_hash.in_(batch), ~exists().where(ChunkRow.text_hash == VectorRow.text_hash))
-        n_gone += _forget(session, *unused)
+        n_gone += _forget(session, VectorRow.text_hash.in_(batch), ~needed())
     return n_gone
 
 
+def needed() -> ColumnElement[bool]:
+    """Of a vector: that some chunk or node has its text."""
+    of_chunk = exists().where(ChunkRow.text_hash == VectorRow.text_hash)
+    return of_chunk | exists().where(NodeRow.text_hash == VectorRow.text_hash)
+
+
 def forget_collection(session: Session, collection_id: int) -> int:
-    """Drop the vectors of texts that only chunks of this collection have; how many went."""
+    """Drop the vectors of texts that only chunks and nodes of this collection have; how many went."""
     own, others = aliased(ChunkRow), aliased(ChunkRow)
+    own_nodes, other_nodes = aliased(NodeRow), aliased(NodeRow)
     members = select(DocumentRow.id).where(DocumentRow.collection_id == collection_id)
+    own_texts = select(own.text_hash).where(own.document_id.in_(members))
+    node_texts = select(own_nodes.text_hash).where(own_nodes.collection_id == collection_id)
     return _forget(
         session,
-        VectorRow.text_hash.in_(select(own.text_hash).where(own.document_id.in_(members))),
+        VectorRow.text_hash.in_(own_texts.union(node_texts)),
         ~exists().where(others.text_hash == VectorRow.text_hash, others.document_id.not_in(members)),
+        ~exists().where(
+            other_nodes.text_hash == VectorRow.text_hash, other_nodes.collection_id != collection_id
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""Nodes: texts that lead to chunks and are no source."""
+"""Nodes, which lead to chunks and are no source; what was learned for searches; what made a question."""
 
 from __future__ import annotations
 
@@ -15,6 +15,21 @@ INSTANT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
+    op.add_column("golden_questions", sa.Column("generator", sa.String(length=64), nullable=True))
+    op.create_table(
+        "tunings",
+        sa.Column("collection_id", IDENTIFIER, autoincrement=False, nullable=False),
+        sa.Column("settings", sa.JSON(), nullable=False),
+        sa.Column("evidence", sa.JSON(), nullable=False),
+        sa.Column("created_at", INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["collection_id"],
+            ["collections.id"],
+            name=op.f("fk_tunings_collection_id_collections"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("collection_id", name=op.f("pk_tunings")),
+    )
     op.create_table(
         "nodes",
         sa.Column("id", IDENTIFIER, autoincrement=False, nullable=False),
@@ -71,3 +86,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("node_children")
     op.drop_table("nodes")
+    op.drop_table("tunings")
+    op.drop_column("golden_questions", "generator")

@@ -63,7 +63,8 @@ def test_the_receipt_says_what_was_removed_where(filled: Services) -> None:
     version = active_of(filled)
     assert receipt.rows == {
         "documents": 1, "revisions": 1, "text_parts": 0, "chunks": 1, "attributes": 0, "synced_files": 0,
-        "staged_chunks": 0, "vectors": 1, "redacted_jobs": 1, "redacted_answers": 0,
+        "staged_chunks": 0, "nodes": 0, "node_children": 0, "vectors": 1, "redacted_jobs": 1,
+        "redacted_answers": 0,
     }  # fmt: skip
     assert receipt.files == {"removed": 1, "kept": 0, "kept_for_documents": 0}
     assert receipt.indexes == (
