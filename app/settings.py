@@ -61,6 +61,12 @@ class EncoderSettings(Area):
         None, description="Token window; empty: the model's"
     )
     dim: Annotated[int | None, Field(ge=1)] = Field(None, description="Leading dimensions kept; empty: all")
+    layers: Annotated[int | None, Field(ge=1)] = Field(
+        None, description="First transformer layers used; empty: all"
+    )
+    rotation: str = Field(
+        "none", description="Turns vectors before `dim` cuts them: `none`, `pca`, or a trained one's path"
+    )
     query_prompt: str | None = Field(None, description="Put before a query; empty: the model's own")
     document_prompt: str | None = Field(None, description="Put before a chunk; empty: the model's own")
     device: str = Field(
@@ -147,6 +153,17 @@ class SearchSettings(Area):
     rerank_k: int = Field(50, ge=1, le=1000, description="Passages given to a reranker")
 
 
+class TransformSettings(Area):
+    """Transforming a query by a language model before it is searched with."""
+
+    seconds: float = Field(10.0, gt=0, le=600, description="Longest time for a transformation, all calls")
+    max_tokens: int = Field(256, ge=16, description="Longest text of one call")
+    passages: int = Field(4, ge=1, le=32, description="Passages made up for `hyde`")
+    paraphrases: int = Field(3, ge=1, le=16, description="Other wordings for `multi_query`")
+    questions: int = Field(4, ge=1, le=16, description="Questions that `decompose` makes at most")
+    seed: int = Field(0, ge=0, description="Seed of the first call; each further call adds one")
+
+
 class AnswerSettings(Area):
     """Answering."""
 
@@ -209,6 +226,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     sync: SyncSettings = SyncSettings()
     search: SearchSettings = SearchSettings()
+    transform: TransformSettings = TransformSettings()
     answer: AnswerSettings = AnswerSettings()
     llm: LlmSettings = LlmSettings()
     log: LogSettings = LogSettings()

@@ -39,7 +39,7 @@ _LAYER_NORM_EPSILON = 1e-12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BertShape:
-    """The numbers of a BERT configuration that its weights do not tell."""
+    """The numbers of a BERT configuration that its weights do not tell; fewer layers cut the model there."""
 
     n_layers: int
     n_heads: int

