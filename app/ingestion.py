@@ -11,7 +11,6 @@ document, and the one that does not fit even alone fails by name.
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
 import traceback
@@ -106,7 +105,7 @@ def _ingest_within_memory(
         logger.warning("out of memory", extra={"action": "out_of_memory", "n_jobs": len(jobs)})
         # Its frames hold everything that did not fit.
         traceback.clear_frames(error.__traceback__)
-    gc.collect()
+    memory.relieve(services.settings.worker.memory_bytes)
     with services.read() as session:
         left = [job for job in jobs if queue.get(session, job.id).status == "doing"]
     if len(jobs) > 1:

@@ -8,6 +8,8 @@ not count mapped memory under this limit; there work is only cut to size.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import resource
 import sys
 from collections.abc import Iterator
@@ -71,6 +73,21 @@ def keep_below(ceiling: int) -> bool:
     limit = max(ceiling, used.anonymous) + used.reserved - used.anonymous
     resource.setrlimit(resource.RLIMIT_DATA, (_lower(limit, hard), hard))
     return True
+
+
+def relieve(ceiling: int) -> None:
+    """After a shortage: gives back what is free, and counts anew what is set aside but not in use.
+
+    Libraries set memory aside as they go, and the limit counts it like any other: without this, a process
+    that once came near its ceiling has less and less below it. Does nothing where no ceiling is kept.
+    """
+    gc.collect()
+    if resource.getrlimit(resource.RLIMIT_DATA)[0] == resource.RLIM_INFINITY:
+        return
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # of the GNU library
+        trim(0)
+    keep_below(ceiling)
 
 
 def _lower(limit: int, hard: int) -> int:

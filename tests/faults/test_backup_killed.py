@@ -156,8 +156,7 @@ def test_a_killed_replacement(
     file, state = source
     settings = settings_for(tmp_path / "there", empty_database_url)
     mine = fill(settings, "mine")
-    passing = f"{point[:-1]}3" if point == "manifest-renamed:2" else point
-    assert run("restore", file, settings, "replace", crash_at=passing) == -signal.SIGKILL
+    assert run("restore", file, settings, "replace", crash_at=point) == -signal.SIGKILL
     with opened(settings) as services:
         if point not in RESTORE_POINTS or RESTORE_POINTS.index(point) < SWITCHED:
             assert state_of(services) == mine
