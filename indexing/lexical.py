@@ -115,6 +115,31 @@ class LexicalIndex:
         values = {terms.texts[number]: value[0] for number, value in self._values(segment, rows, terms)}
         return {term: float(value) for term, value in values.items() if value}
 
+    def presence(self, terms: Sequence[str]) -> list[tuple[Segment, NDArray[np.uint64]]]:
+        """For each segment and row, which of up to 64 terms stand there: bit n is term n; 0 for a dead row.
+
+        Raises ValueError for more terms, IndexDamaged for postings that point to no row.
+        """
+        if len(terms) > 64:
+            raise ValueError(f"{len(terms)} terms are more than the 64 bits of a row.")
+        keyed = sorted((term_key(term), number) for number, term in enumerate(terms))
+        keys = np.array([key for key, _ in keyed], dtype=np.uint64)
+        found = []
+        for segment in self._segments.segments:
+            bits = np.zeros(len(segment), dtype=np.uint64)
+            with _pointing_to_rows():
+                for span in _spans(segment, keys):
+                    rows = segment.postings.rows[span.start : span.stop]
+                    bits[rows] |= np.uint64(1) << np.uint64(keyed[span.number][1])
+            if segment.live is not None:
+                bits[~segment.live] = 0
+            found.append((segment, bits))
+        return found
+
+    def terms_of(self, text: str) -> list[str]:
+        """The terms of a text, in order, as often as they stand there."""
+        return list(self._analyzer.analyze(text))
+
     def _terms(self, text: str) -> _Terms:
         repeats = Counter(self._analyzer.analyze(text))
         counted = sorted((term_key(term), term) for term in repeats)

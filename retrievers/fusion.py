@@ -161,10 +161,21 @@ def convex_combination(dense: Floats, bm25: Floats, *, alpha: float = ALPHA) -> 
     >>> convex_combination(np.array([1.0, 0.0]), np.array([0.0, 0.0])).tolist()
     [1.0, 0.5]
     """
+    shares = convex_shares(dense, bm25, alpha=alpha)
+    return shares["dense"] + shares["bm25"]
+
+
+def convex_shares(dense: Floats, bm25: Floats, *, alpha: float = ALPHA) -> dict[str, Doubles]:
+    """What each of the two adds to the convex combination.
+
+    >>> shares = convex_shares(np.array([1.0, 0.0]), np.array([0.0, 8.0]), alpha=0.5)
+    >>> shares["dense"].tolist(), shares["bm25"].tolist()
+    ([0.5, 0.25], [0.0, 0.5])
+    """
     lexical = min_max(bm25, 0.0)
     if not lexical.any():
-        return min_max(dense, -1.0)
-    return alpha * min_max(dense, -1.0) + (1 - alpha) * lexical
+        return {"dense": min_max(dense, -1.0), "bm25": lexical}
+    return {"dense": alpha * min_max(dense, -1.0), "bm25": (1 - alpha) * lexical}
 
 
 def reciprocal_rank_fusion(

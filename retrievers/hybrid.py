@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
 from indexing.snapshot import Snapshot
-from indexing.types import Floats
+from indexing.types import Floats, Ids
 from retrievers.dense import query_vector
-from retrievers.fusion import ALPHA, RRF_K, convex_combination, reciprocal_rank_fusion
+from retrievers.fusion import ALPHA, RRF_K, Doubles, ScoredList, convex_shares, fuse
 from retrievers.hits import to_hits
 from retrievers.types import Hit, Query
 
@@ -56,10 +56,27 @@ class HybridRetriever:
         documents = np.concatenate([by_term.document_ids, by_vector.document_ids])
         chunk_ids, places = np.unique(ids, return_index=True)
         scores = {"bm25": lexical.score(query.text, chunk_ids), "dense": vectors.score(vector, chunk_ids)}
+        rankings = {"bm25": by_term.chunk_ids, "dense": by_vector.chunk_ids}
         if self._method == "convex":
-            fused = convex_combination(scores["dense"], scores["bm25"], alpha=self._alpha)
+            shares = convex_shares(scores["dense"], scores["bm25"], alpha=self._alpha)
         else:
-            rankings = [by_term.chunk_ids, by_vector.chunk_ids]
-            fused = reciprocal_rank_fusion(rankings, k=self._rrf_k)[1]
-        by: Floats = fused.astype(np.float32)
-        return to_hits(chunk_ids, documents[places], scores, by=by, top_k=top_k)
+            shares = _reciprocal_ranks(rankings, self._rrf_k)
+        by: Floats = (shares["dense"] + shares["bm25"]).astype(np.float32)
+        ranks = {name: _ranks(chunk_ids, ranking) for name, ranking in rankings.items()}
+        return to_hits(chunk_ids, documents[places], scores, by=by, top_k=top_k, shares=shares, ranks=ranks)
+
+
+def _reciprocal_ranks(rankings: Mapping[str, Ids], k: int) -> Mapping[str, Doubles]:
+    """What each ranking adds to the sum of reciprocal ranks, by rising chunk id."""
+    lists = {
+        name: ScoredList(ids=ranking, scores=np.zeros(len(ranking), dtype=np.float32))
+        for name, ranking in rankings.items()
+    }
+    return fuse(lists, "rrf", k=k).shares
+
+
+def _ranks(chunk_ids: Ids, ranking: Ids) -> Ids:
+    """The rank of each chunk (sorted ids), 0 where the ranking lacks it."""
+    ranks = np.zeros(len(chunk_ids), dtype=np.int64)
+    ranks[np.searchsorted(chunk_ids, ranking)] = np.arange(1, len(ranking) + 1)
+    return ranks

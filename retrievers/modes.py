@@ -17,6 +17,7 @@ from retrievers.dense import DenseRetriever, query_vector
 from retrievers.fused import FusedRetriever, FusionSpec, Part
 from retrievers.fusion import ALPHA, RRF_K
 from retrievers.hybrid import CANDIDATE_K, HybridRetriever
+from retrievers.ngram import NgramRetriever
 from retrievers.types import Mode, Query
 
 Texts = Callable[[Sequence[ChunkId]], Sequence[str]]
@@ -109,6 +110,11 @@ MODES: Mapping[Mode, ModeSpec] = {
     ),
     "fused": ModeSpec(
         title="any retrievers that are named, fused as is said", build=lambda it: _fused(it, FusionSpec())
+    ),
+    "ngram": ModeSpec(
+        title="exact phrases and distinctive n-grams, word for word",
+        build=lambda it: NgramRetriever(it.snapshot, it.texts),
+        needs_vector=False,
     ),
 }
 

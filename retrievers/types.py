@@ -8,7 +8,7 @@ from typing import Literal
 
 from indexing.types import Chunk, ChunkId, DocumentId, Floats, Ids, TokenVectors
 
-Mode = Literal["auto", "bm25", "rank_bm25", "dense", "hybrid", "rrf", "fused"]
+Mode = Literal["auto", "bm25", "rank_bm25", "dense", "hybrid", "rrf", "fused", "ngram"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,3 +53,5 @@ class Passage:
     title: str | None
     source: str
     scores: Mapping[str, float] = field(default_factory=dict)
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)

@@ -19,6 +19,7 @@ from retrievers.dense import DenseRetriever
 from retrievers.fused import FusedRetriever, FusionSpec, Part
 from retrievers.fusion import Method
 from retrievers.hybrid import HybridRetriever
+from retrievers.ngram import NgramRetriever
 from retrievers.rank_bm25 import RankBm25Retriever
 from retrievers.types import Hit, Query
 from tests.small_index import SmallChunks, build_index, made_up_chunks, unit_vectors
@@ -180,6 +181,16 @@ class TestRankBm25(RetrieverContract):
         return RankBm25Retriever(
             (ChunkId(chunk), DocumentId(document), text) for chunk, document, text in ids
         )
+
+    def test_a_filter_changes_no_score(self, retriever: Retriever) -> None:
+        assert_filter_only_removes(retriever)
+
+
+class TestNgram(RetrieverContract):
+    @staticmethod
+    def make(snapshot: Snapshot) -> Retriever:
+        texts = dict(zip(CHUNKS.chunk_ids.tolist(), CHUNKS.texts, strict=True))
+        return NgramRetriever(snapshot, lambda chunk_ids: [texts[key] for key in chunk_ids])
 
     def test_a_filter_changes_no_score(self, retriever: Retriever) -> None:
         assert_filter_only_removes(retriever)
