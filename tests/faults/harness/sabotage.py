@@ -11,12 +11,18 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, BinaryIO, Final
 
-from app import ingestion
+from app import ingestion, repairing
 from app.store import FileStore, StoredFile
 from indexing.files import checkpoint
-from tests.broken_protocol import break_protocol
+from tests.broken_protocol import Fault, break_protocol
 
 VARIABLE: Final = "FAULTS_BREAK"
+
+
+def _without_mending(fault: Fault) -> None:
+    """A worker mends a damaged index as soon as it sees one, which would hide what damaged it."""
+    break_protocol(fault)
+    repairing.mend_served = lambda *_: False  # type: ignore[assignment]
 
 
 def _done_before_it_is_done() -> None:
@@ -52,8 +58,8 @@ def _file_in_place() -> None:
 
 
 BREAKS: Final[Mapping[str, Callable[[], None]]] = {
-    "manifest-before-segment": partial(break_protocol, "manifest-before-segment"),
-    "manifest-in-place": partial(break_protocol, "manifest-in-place"),
+    "manifest-before-segment": partial(_without_mending, "manifest-before-segment"),
+    "manifest-in-place": partial(_without_mending, "manifest-in-place"),
     "done-before-it-is-done": _done_before_it_is_done,
     "file-in-place": _file_in_place,
 }
