@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from app.db import chunks, collections, filters, versions
+from app.db import chunks, collections, filters, tunings, versions
 from app.db.errors import VersionNotFound
+from app.db.tunings import StoredTuning
+from app.errors import InvalidRequest
+from app.explaining import (
+    SearchExplanation,
+    Trace,
+    explain_search,
+    live_tokens,
+    matches_of,
+    sentences_of,
+)
 from app.rerankers import RerankParts, reranker
 from app.transformations import transformation
 from indexing.errors import IndexMissing
 from indexing.types import ChunkId
-from retrievers.modes import MODES
+from retrievers.best_sentences import SentenceScore
+from retrievers.fused import FusionSpec
+from retrievers.modes import ModeSpec, mode_spec
+from retrievers.ngrams import Match
 from retrievers.pipeline import Pipeline
 from retrievers.timings import Timings
-from retrievers.transformation.base import Transformed
+from retrievers.transformation.base import Transformation, Transformed
 from retrievers.types import Hit, Mode, Passage, Query
 
 if TYPE_CHECKING:
@@ -38,6 +51,10 @@ class SearchRequest:
     rerank: str | None = None
     """A reranker, by name; None: the order of retrieval."""
     explain: bool = False
+    sentences: bool = False
+    """Whether each passage's best sentence is wanted."""
+    fusion: FusionSpec | None = None
+    """What the mode `fused` fuses, and how; the mode where none is named."""
     index_version: str | None = None
     """The version to search, with its own encoder; None: the one that is served."""
 
@@ -52,8 +69,11 @@ class SearchResult:
     transformed: Transformed | None = None
     notes: tuple[str, ...] = ()
     """What a reader should know of how the passages were found, as where a step fell back."""
-    bm25_terms: Mapping[ChunkId, Mapping[str, float]] = field(default_factory=dict)
-    """When asked to explain: what each term adds to a passage's BM25 score; the parts sum to it."""
+    explanation: SearchExplanation | None = None
+    sentences: Mapping[ChunkId, SentenceScore] = field(default_factory=dict)
+    matches: Mapping[ChunkId, tuple[Match, ...]] = field(default_factory=dict)
+    """Where n-grams of the query stand, for the passages that were found by them."""
+    trace: Trace | None = field(default=None, repr=False, compare=False)
 
 
 def search(services: Services, request: SearchRequest) -> SearchResult:
@@ -63,13 +83,16 @@ def search(services: Services, request: SearchRequest) -> SearchResult:
     IndexVersionError when the index cannot be read.
     """
     timings = Timings()
-    mode = request.mode or services.settings.search.mode
+    mode = _mode(services, request)
+    spec = _spec(mode, request.fusion)
+    transforming = chosen_transformation(services, request)
     with timings.stage("filter"), services.read() as session:
         collection = collections.get_by_name(session, request.collection)
         version_id = _version(session, collection, request.index_version)
         allowed = (
             filters.allowed_documents(session, collection.id, request.filters) if request.filters else None
         )
+        tuning = tunings.get(session, collection.id)
     if version_id is None or (allowed is not None and len(allowed) == 0):
         return SearchResult(
             query=request.query,
@@ -79,42 +102,88 @@ def search(services: Services, request: SearchRequest) -> SearchResult:
             timings_ms=timings.rounded(),
         )
     with timings.stage("open"):
-        index = _open(services, request, collection.id, version_id)
+        index = tuned(_open(services, request, collection.id, version_id), tuning)
     notes: list[str] = []
-    pipeline = _pipeline(services, request, index, mode, timings, notes.append)
+    pipeline = _pipeline(services, request, index, spec, transforming, timings, notes.append)
     found = pipeline.run(
         Query(text=request.query, allowed_documents=allowed),
         request.top_k,
         lambda hits: load_passages(services, collection.id, hits),
     )
-    passages = found.passages
-    terms = {}
-    if request.explain:
+    trace = Trace(
+        query=request.query,
+        mode=mode,
+        index=index,
+        pipeline=pipeline,
+        outcome=found,
+        top_k=request.top_k,
+        allowed=allowed,
+    )
+    explanation, sentences = None, {}
+    if request.explain or request.sentences:
         with timings.stage("explain"):
-            ids = [passage.chunk.id for passage in passages]
-            terms = {key: index.snapshot.lexical.contributions(request.query, key) for key in ids}
+            live = live_tokens(trace)
+            explanation = explain_search(trace, live, request.filters) if request.explain else None
+            sentences = sentences_of(trace, live) if request.sentences else {}
     return SearchResult(
         query=request.query,
         mode=mode,
         index_version=index.snapshot.manifest.spec.version,
-        passages=passages,
+        passages=found.passages,
         timings_ms=timings.rounded(),
         transformed=found.transformed,
-        notes=tuple(notes),
-        bm25_terms=terms,
+        notes=(*_notes_of(found.transformed), *notes),
+        explanation=explanation,
+        sentences=sentences,
+        matches=matches_of(trace),
+        trace=trace,
     )
+
+
+def tuned(index: OpenIndex, tuning: StoredTuning | None) -> OpenIndex:
+    """The index with what was learned for its collection in place of the settings."""
+    if tuning is None:
+        return index
+    resources = replace(index.resources, tuning=replace(index.resources.tuning, **tuning.values))
+    return replace(index, resources=resources)
+
+
+def _mode(services: Services, request: SearchRequest) -> Mode:
+    if request.mode is None and request.fusion is not None:
+        return "fused"
+    return request.mode or services.settings.search.mode
+
+
+def _spec(mode: Mode, fusion: FusionSpec | None) -> ModeSpec:
+    try:
+        return mode_spec(mode, fusion)
+    except ValueError as error:
+        raise InvalidRequest(str(error), code="invalid_fusion") from error
+
+
+def chosen_transformation(services: Services, request: SearchRequest) -> Transformation | None:
+    """The transformation that a request asks for; raises InvalidRequest where it cannot be had."""
+    if not request.transform:
+        return None
+    return transformation(
+        request.transform, _mode(services, request), services.language_model, services.settings.transform
+    )
+
+
+def _notes_of(transformed: Transformed | None) -> tuple[str, ...]:
+    return (transformed.note,) if transformed is not None and transformed.note else ()
 
 
 def _pipeline(
     services: Services,
     request: SearchRequest,
     index: OpenIndex,
-    mode: Mode,
+    spec: ModeSpec,
+    transforming: Transformation | None,
     timings: Timings,
     note: Callable[[str], None],
 ) -> Pipeline:
     """The steps of a request; raises InvalidRequest for what is not set up."""
-    spec = MODES[mode]
     parts = RerankParts(
         settings=services.settings,
         resources=index.resources,
@@ -123,11 +192,11 @@ def _pipeline(
         note=note,
     )
     return Pipeline(
-        retriever=index.retriever(mode),
+        retriever=spec.build(index.resources),
         encoder=index.encoder,
         needs_vector=spec.needs_vector,
         needs_tokens=spec.needs_tokens,
-        transformation=transformation(services, request.transform) if request.transform else None,
+        transformation=transforming,
         reranker=reranker(request.rerank, parts) if request.rerank else None,
         rerank_k=services.settings.search.rerank_k,
         rrf_k=services.settings.search.rrf_k,
@@ -171,6 +240,8 @@ def load_passages(services: Services, collection_id: int, hits: Sequence[Hit]) -
             title=row.title,
             source=row.source,
             scores=hit.scores,
+            ranks=hit.ranks,
+            shares=hit.shares,
         )
         for rank, (hit, row) in enumerate(found, start=1)
     )

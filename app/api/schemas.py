@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from retrievers.fused import FusionSpec
+from retrievers.fusion import Method
 from retrievers.types import Mode
 
 Metadata = dict[str, Any]
@@ -233,6 +235,31 @@ class PurgedOut(Response):
     pending: list[str] = Field(description="What was in the way; purge again")
 
 
+class FusionIn(Request):
+    retrievers: list[str] = Field(
+        ["bm25", "dense"],
+        min_length=1,
+        max_length=16,
+        description="Modes, each once",
+        examples=[["bm25", "dense"]],
+    )
+    method: Method = "rrf"
+    weights: dict[str, float] = Field(
+        default_factory=dict, description="By retriever, 1 where none is given; `rrf` takes none"
+    )
+    k: int = Field(60, ge=1, le=10_000, description="The constant of reciprocal ranks")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> FusionIn:
+        self.spec()
+        return self
+
+    def spec(self) -> FusionSpec:
+        return FusionSpec(
+            retrievers=tuple(self.retrievers), method=self.method, weights=self.weights, k=self.k
+        )
+
+
 class SearchIn(Request):
     query: str = Field(min_length=1, max_length=10_000, examples=["How do I roll back an index?"])
     collection: CollectionName = "default"
@@ -243,6 +270,7 @@ class SearchIn(Request):
         None, description="Order the hits anew: a reranker's name, or true for the `search.reranker` setting"
     )
     transform: str | None = Field(None, description="Transform the query first: a transformation's name")
+    fusion: FusionIn | None = Field(None, description="What the mode `fused` fuses, and how")
     explain: bool = Field(False, description="Say what each term adds to a hit's BM25 score")
 
 
@@ -264,11 +292,28 @@ class HitOut(Response):
     )
 
 
+class VariantOut(Response):
+    text: str
+    weight: float = Field(description="Weight of its ranking among the others'")
+    passages: list[str] = Field(
+        description="Passages a language model made up, averaged into the vector; never a source"
+    )
+
+
+class TransformedOut(Response):
+    name: str
+    variants: list[VariantOut]
+    note: str | None = Field(description="Why the query was searched as it is, or with less than asked for")
+
+
 class SearchOut(Response):
     query: str
     mode: str
     index_version: str | None
     hits: list[HitOut]
+    transformed: TransformedOut | None = Field(
+        None, description="With `transform`: what was searched with instead of the query"
+    )
     notes: list[str] = Field(
         default_factory=list, description="What to know of how the hits were found, as where a step fell back"
     )
@@ -284,6 +329,7 @@ class AnswerIn(Request):
     rerank: bool | str | None = Field(
         None, description="Order the hits anew: a reranker's name, or true for the `search.reranker` setting"
     )
+    transform: str | None = Field(None, description="Transform the query first: a transformation's name")
     generator: Literal["auto", "extractive", "llm"] | None = None
     stream: bool = Field(False, description="Answer as server-sent events")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -21,9 +22,12 @@ from app.cli.context import (
     services_for,
     shown,
 )
+from app.cli.fusing import FuseOption, FusionOption, WeightsOption, read_fusion
 from app.generation.base import Delta
-from app.searching import SearchRequest, search
+from app.rerankers import RERANKERS
+from app.searching import SearchRequest, SearchResult, search
 from app.services import Services
+from app.transformations import TRANSFORMATIONS
 from retrievers.modes import MODES
 
 FilterOption = Annotated[
@@ -32,6 +36,14 @@ FilterOption = Annotated[
 ModeOption = Annotated[
     str | None,
     typer.Option("--mode", "-m", help=f"{', '.join(MODES)}. [default: auto]"),
+]
+TransformOption = Annotated[
+    str | None,
+    typer.Option("--transform", help=f"{', '.join(TRANSFORMATIONS)}; needs a language model."),
+]
+RerankOption = Annotated[
+    str | None,
+    typer.Option("--rerank", help=f"Order the best hits anew: {', '.join(RERANKERS)}."),
 ]
 EXCERPT = 240
 
@@ -42,19 +54,28 @@ def search_command(
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=1000, help="How many hits.")] = 5,
     mode: ModeOption = None,
     filters: FilterOption = None,
+    transform: TransformOption = None,
+    rerank: RerankOption = None,
+    fuse: FuseOption = None,
+    fusion: FusionOption = None,
+    weights: WeightsOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find the passages that fit a query best.
 
     Example: footnote search "rolling back an index" --mode hybrid -k 3
+
+    Example: footnote search "rolling back" --fuse bm25,dense --fusion dbsf --weights bm25=0.3,dense=0.7
     """
-    request = _request(query, collection, top_k, mode, filters)
+    request = _request(query, collection, top_k, mode, filters, transform, rerank)
+    request = replace(request, fusion=read_fusion(mode, fuse, fusion, weights))
     with services_for(home) as services:
         result = search(services, request)
     if as_json:
         print_json(search_out(result))
         return
+    _print_how(result)
     if not result.passages:
         console.print("Nothing found.")
     for passage in result.passages:
@@ -80,6 +101,8 @@ def ask_command(
     mode: ModeOption = None,
     filters: FilterOption = None,
     generator: Annotated[str | None, typer.Option(help="auto, extractive or llm. [default: auto]")] = None,
+    transform: TransformOption = None,
+    rerank: RerankOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -90,7 +113,8 @@ def ask_command(
     if generator not in (None, "auto", "extractive", "llm"):
         raise typer.BadParameter("one of auto, extractive, llm", param_hint="--generator")
     with services_for(home) as services:
-        request = _request(query, collection, top_k or services.settings.answer.top_k, mode, filters)
+        n_passages = top_k or services.settings.answer.top_k
+        request = _request(query, collection, n_passages, mode, filters, transform, rerank)
         result = ask(services, request, generator, show=not as_json)
     if as_json:
         print_json(answer_out(result))
@@ -109,11 +133,23 @@ def ask(services: Services, request: SearchRequest, generator: str | None, *, sh
     raise AssertionError("a stream ends with its result")
 
 
+def _print_how(result: SearchResult) -> None:
+    """What was searched with beside the query, and what the steps have to say."""
+    for variant in result.transformed.variants if result.transformed else ():
+        if variant.text != result.query:
+            console.print(Text(f"also searched: {variant.text}", style="dim"), soft_wrap=True)
+        for passage in variant.passages:
+            console.print(Text(f"made up: {passage}", style="dim"), soft_wrap=True)
+    for note in result.notes:
+        console.print(Text(f"note: {note}", style="dim"), soft_wrap=True)
+
+
 def _print_footnotes(result: AnswerResult) -> None:
     answer = result.answer
+    notes = "".join(f" {note.rstrip('.')}." for note in (*result.search.notes, *answer.notes))
     if answer.reason is not None:
         console.print(
-            f"No answer: {explain(answer.reason)} (confidence {answer.confidence:.2f})", markup=False
+            f"No answer: {explain(answer.reason)} (confidence {answer.confidence:.2f}){notes}", markup=False
         )
         return
     console.print("\n")
@@ -123,13 +159,24 @@ def _print_footnotes(result: AnswerResult) -> None:
         head = f"[{citation.n}] {name}{page}, characters {citation.start}–{citation.end}"
         console.print(Text(head, style="dim"), soft_wrap=True)
         console.print(Text("    “" + " ".join(citation.quote.split()) + "”"), soft_wrap=True)
-    notes = "".join(f" {note}." for note in answer.notes)
     console.print(Text(f"Confidence {answer.confidence:.2f}, {answer.generator}.{notes}", style="dim"))
 
 
-def _request(query: str, collection: str, top_k: int, mode: str | None, filters: str | None) -> SearchRequest:
+def _request(
+    query: str,
+    collection: str,
+    top_k: int,
+    mode: str | None,
+    filters: str | None,
+    transform: str | None = None,
+    rerank: str | None = None,
+) -> SearchRequest:
     if mode is not None and mode not in MODES:
         raise typer.BadParameter(f"one of {', '.join(MODES)}", param_hint="--mode")
+    if transform is not None and transform not in TRANSFORMATIONS:
+        raise typer.BadParameter(f"one of {', '.join(TRANSFORMATIONS)}", param_hint="--transform")
+    if rerank is not None and rerank not in RERANKERS:
+        raise typer.BadParameter(f"one of {', '.join(RERANKERS)}", param_hint="--rerank")
     if not query.strip():
         raise typer.BadParameter("the query is empty", param_hint="QUERY")
     return SearchRequest(
@@ -138,4 +185,6 @@ def _request(query: str, collection: str, top_k: int, mode: str | None, filters:
         top_k=top_k,
         mode=mode,  # type: ignore[arg-type]
         filters=read_object(filters, "--filter"),
+        transform=transform,
+        rerank=rerank,
     )
