@@ -100,10 +100,10 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenVectors:
-    """One text's token vectors, in reading order, without special tokens.
+    """One text's token vectors, in reading order, without special tokens but for models that score with them.
 
     `vectors` has shape (n_tokens, dim), float32, each of length 1; `offsets` has shape (n_tokens, 2) and
-    gives the characters `[start, end)` of the encoded text that each token covers.
+    gives the characters `[start, end)` of the encoded text that each token covers; none for a special token.
     """
 
     vectors: Floats

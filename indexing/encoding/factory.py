@@ -7,6 +7,7 @@ from pathlib import Path
 
 from indexing.encoding.base import Encoder
 from indexing.encoding.minilm_pack import DEFAULT_MAX_TOKENS, Precision, load_minilm
+from indexing.encoding.multi_vector import is_multi_vector, load_multi_vector
 from indexing.encoding.rotated_encoder import RotatedEncoder
 from indexing.encoding.rotation import NONE, rotation_named
 from indexing.encoding.sentence_transformer import load_sentence_transformer
@@ -19,10 +20,10 @@ class EncoderSpec:
     """Which encoder, and how it is to work. None means: as the model has it.
 
     `model` is "default" (the model that comes with the installation, run by ONNX Runtime on the CPU) or the
-    name or folder of any sentence-transformers model. `precision` is that of the default model. `device` is
-    that of the others: "auto", "cpu" or "cuda", in fp32 unless ":bf16" follows it. `layers` takes only the
-    first transformer layers; `rotation` turns sentence vectors before `dim` cuts them: "none", "pca", or the
-    path of a trained one.
+    name or folder of any sentence-transformers model, late-interaction models (ColBERT) among them.
+    `precision` is that of the default model. `device` is that of the others: "auto", "cpu" or "cuda", in fp32
+    unless ":bf16" follows it. `layers` takes only the first transformer layers; `rotation` turns sentence
+    vectors before `dim` cuts them: "none", "pca", or the path of a trained one.
     """
 
     model: str = DEFAULT_MODEL
@@ -38,7 +39,7 @@ class EncoderSpec:
 
 
 def load_encoder(spec: EncoderSpec, cache_dir: Path) -> Encoder:
-    """The encoder of the spec. `cache_dir` keeps what is made once: 40 MB for the default model, and rotations.
+    """The encoder of the spec. `cache_dir` keeps what is made once, 40 MB for the default model.
 
     Raises:
         EncoderError: the model is absent, damaged, or does not fit the spec.
@@ -62,7 +63,8 @@ def _load(spec: EncoderSpec, cache_dir: Path) -> Encoder:
             document_prompt=spec.document_prompt or "",
             n_threads=spec.n_threads,
         )
-    return load_sentence_transformer(
+    load = load_multi_vector if is_multi_vector(spec.model) else load_sentence_transformer
+    return load(
         spec.model,
         device=spec.device,
         max_tokens=spec.max_tokens,

@@ -160,9 +160,6 @@ class SentenceTransformerEncoder:
         self, texts: list[str], prompt: str, task: Literal["query", "document"], with_tokens: bool
     ) -> Sequence[dict[str, torch.Tensor]]:
         """For each text its outputs and features, as tensors on the model's device."""
-        processing: dict[str, Any] = {"truncation": True, "max_length": self._max_tokens}
-        if with_tokens:
-            processing |= {"return_offsets_mapping": True, "return_special_tokens_mask": True}
         try:
             with self._turn:
                 outputs: Any = self._model.encode(
@@ -172,11 +169,18 @@ class SentenceTransformerEncoder:
                     batch_size=len(texts),
                     output_value=None,
                     show_progress_bar=False,
-                    processing_kwargs={"text": processing},
+                    processing_kwargs={"text": self._processing(with_tokens)},
                 )
         except NotImplementedError as exc:  # offsets are asked of a tokenizer written in Python
             raise EncoderError(f"{self._name} gives no token vectors: its tokenizer has no offsets.") from exc
         return list(outputs)
+
+    def _processing(self, with_tokens: bool) -> dict[str, Any]:
+        """What is asked of the tokenizer."""
+        processing: dict[str, Any] = {"truncation": True, "max_length": self._max_tokens}
+        if with_tokens:
+            processing |= {"return_offsets_mapping": True, "return_special_tokens_mask": True}
+        return processing
 
     def _token_vectors(self, output: dict[str, torch.Tensor], prompt_length: int) -> TokenVectors:
         if "offset_mapping" not in output:
