@@ -195,7 +195,7 @@ def _new_document(submission: Submission, stored: StoredFile) -> NewDocument:
         filename=submission.filename,
         title=submission.title,
         media_type=submission.media_type,
-        metadata=submission.metadata or {},
+        metadata={name: value for name, value in (submission.metadata or {}).items() if value is not None},
     )
 
 

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from sqlalchemy.exc import OperationalError
 
-from app import abandoned, following, repairing
+from app import abandoned, following, memory, repairing
 from app.backup import links
 from app.building import BuildCancelled, BuildStopped, Say
 from app.cancelling import CANCELLED, CANCELLED_DETAIL, note_failure
@@ -28,7 +28,7 @@ from app.db.errors import DatabaseError
 from app.db.queue import Released, RetryPolicy
 from app.db.tables import JobRow
 from app.errors import FootnoteError
-from app.ingestion import ingest
+from app.ingestion import OUT_OF_MEMORY, ingest
 from app.intake import INGEST
 from app.outages import DATABASE_UNAVAILABLE, STORAGE_FULL, described, outage_of
 from app.upkeep import HANDLERS, Upkeep
@@ -216,7 +216,7 @@ class Worker:
             if outage is not None:
                 self._postpone(outage, described(error))
             else:
-                code = error.code if isinstance(error, IndexingError) else "internal_error"
+                code = _code_of(error)
                 with self.services.write() as session:
                     for job in list(self._held.values()):
                         self.fail(session, job, code, described(error), retry=True)
@@ -351,3 +351,9 @@ class Worker:
                 continue
             with self._lock:
                 self._stopped_jobs |= stopped
+
+
+def _code_of(error: Exception) -> str:
+    if memory.is_shortage(error):
+        return OUT_OF_MEMORY
+    return error.code if isinstance(error, IndexingError) else "internal_error"

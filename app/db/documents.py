@@ -225,10 +225,11 @@ def upsert_pending(
         "n_bytes": n_bytes,
     }
     document_id = id_of(collection.name, source)
-    is_new = _insert(session, document_id, collection.id, source, content_hash, title, meta or {}, file, now)
+    given = {name: value for name, value in (meta or {}).items() if value is not None}
+    is_new = _insert(session, document_id, collection.id, source, content_hash, title, given, file, now)
     retitled = False
     if is_new:
-        set_attributes(session, document_id, meta or {})
+        set_attributes(session, document_id, given)
     elif title is not None or meta is not None:
         collections.lock(session, collection.id)  # so that the title stays what it was until it is patched
         before = get(session, document_id).title

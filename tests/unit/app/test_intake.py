@@ -17,6 +17,7 @@ from app.db.tables import JobRow
 from app.intake import Submission
 from app.services import Services
 from app.store import StoredFile
+from tests.unit.app.texts import submit
 
 Take = Callable[..., list[bool]]
 
@@ -71,6 +72,11 @@ def test_what_is_ready_and_unchanged_needs_no_work(take: Take, services: Service
         document.status, document.revision = "ready", 1
     assert take(("a.txt", "A"), ("a.txt", "Z")) == [False, True]
     assert revisions_waiting(services) == [("/docs/a.txt", 1), ("/docs/a.txt", 2)]
+
+
+def test_null_is_no_value_of_a_new_document_either(services: Services) -> None:
+    document = submit(services, "a.md", "pot", metadata={"year": None, "kind": "note"}).document
+    assert document.meta == {"kind": "note"}
 
 
 def send_one(services: Services, **fields: Any) -> None:

@@ -13,11 +13,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from app import cancelling, following, ingestion, intake, preparing
 from app.db import batches, documents, jobs, queue, versions
-from app.db.tables import DocumentRow, JobRow
+from app.db.tables import DocumentRow, JobRow, VectorRow
 from app.db.types import utc_now
 from app.services import Services, open_services
 from app.settings import WorkerSettings
@@ -385,6 +385,20 @@ def test_a_build_is_a_job(services: Services) -> None:
     assert done.result is not None
     assert done.result["index_version"] == active.id
     assert sources(services, "pot")[0] == "tea.md"
+
+
+def test_a_build_without_memory_says_so(services: Services, encoder: Hooked) -> None:
+    def fail() -> None:
+        raise MemoryError
+
+    ingest(services, PAGES)
+    with services.write() as session:
+        session.execute(delete(VectorRow))
+        job = jobs.enqueue(session, BUILD, collection_id=collection_id(services)).job
+    encoder.hook = fail
+    Worker(services).drain()
+    with services.read() as session:
+        assert jobs.get(session, job.id).error_code == "out_of_memory"
 
 
 def test_a_database_that_fails_for_a_while_is_waited_for(
