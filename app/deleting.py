@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app import intake, probing, retention
+from app import nodes as node_indexes
 from app.db import collections, deletions, documents, filters, idempotency, nodes, vectors, versions, wiping
 from app.db.dialects import in_batches
 from app.db.errors import DocumentNotFound
@@ -56,13 +57,15 @@ Removed = Sequence[tuple[int, Sequence[int]]]
 class IndexRemoval:
     """What was removed from an index version, and the last change that it has followed.
 
-    A row is a chunk's words and its vector. `pending` says why it is not done; None where it is.
+    A row is a chunk's words and its vector; `n_nodes` counts the rows of nodes that rested on the chunks.
+    `pending` says why it is not done; None where it is.
     """
 
     version: str
     n_rows: int
     change_number: int
     pending: str | None = None
+    n_nodes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +265,7 @@ def purge(services: Services, collection_id: int, stop: Callable[[], bool] = lam
     for item in removals:
         try:
             merge_version(_directory(services, item.version), purge=True, stop=stop)
+            node_indexes.purge(services, item.version, stop)
         except (IndexingError, OSError, TimeoutError) as error:
             pending.append(f"index version {item.version}: {error}")
     checkpoint("purge-merged")
@@ -290,7 +294,7 @@ def _remove_from(services: Services, version_id: str, removed: Removed) -> Index
     A version that has followed a deletion already has nothing of it, and may have the source's next document.
     """
     directory = _directory(services, version_id)
-    n_rows = change = 0
+    n_rows = n_nodes = change = 0
     try:
         with VersionWriter(directory, timeout_seconds=WAIT_SECONDS) as writer:
             before = writer.manifest
@@ -308,12 +312,13 @@ def _remove_from(services: Services, version_id: str, removed: Removed) -> Index
                     n_chunks=manifest.n_chunks,
                     change_number=manifest.change,
                 )
+        n_nodes = node_indexes.take_out(services, version_id, timeout_seconds=WAIT_SECONDS)
     except TimeoutError:
         pending = "another process writes to it; the worker applies the deletion with its next commit"
-        return IndexRemoval(version=version_id, n_rows=0, change_number=change, pending=pending)
+        return IndexRemoval(version=version_id, n_rows=n_rows, change_number=change, pending=pending)
     except (IndexingError, OSError) as error:
         return IndexRemoval(version=version_id, n_rows=n_rows, change_number=change, pending=str(error))
-    return IndexRemoval(version=version_id, n_rows=n_rows, change_number=change)
+    return IndexRemoval(version=version_id, n_rows=n_rows, change_number=change, n_nodes=n_nodes)
 
 
 def _remove_version(services: Services, version_id: str, change: int) -> IndexRemoval:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from app import nodes
 from app.db import chunks, collections, versions
 from app.db.dialects import in_batches
 from app.db.tables import ChangeRow, IndexVersionRow
@@ -76,6 +77,7 @@ def commit_pending(services: Services, version_id: str, progress: Progress | Non
             n_chunks=manifest.n_chunks,
             change_number=manifest.change,
         )
+    nodes.follow(services, row)
     return manifest.change
 
 

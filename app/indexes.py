@@ -8,15 +8,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.db import chunks, versions
+from app.db import chunks, nodes, versions
 from app.db.errors import DatabaseError
+from app.nodes import name_of
 from indexing.encoding.base import Encoder
 from indexing.encoding.factory import EncoderSpec
-from indexing.errors import IndexingError
+from indexing.errors import IndexingError, IndexMissing
+from indexing.nodes import NODE_KINDS, NodeId, NodeKind
 from indexing.snapshot import Snapshot
-from indexing.types import ChunkId
+from indexing.types import ChunkId, Ids
 from retrievers.base import Retriever
 from retrievers.modes import MODES, Resources, Tuning
+from retrievers.nodes import Nodes
 from retrievers.rank_bm25 import RankBm25Retriever
 
 if TYPE_CHECKING:
@@ -39,6 +42,11 @@ class OpenIndex:
     snapshot: Snapshot
     encoder: Encoder
     resources: Resources
+
+    @property
+    def nodes(self) -> Nodes:
+        """The nodes over the chunks, opened when they are asked for."""
+        return self.resources.nodes
 
     def retriever(self, mode: Mode) -> Retriever:
         return MODES[mode].build(self.resources)
@@ -75,6 +83,7 @@ class Indexes:
             snapshot=snapshot,
             texts=self._texts,
             rank_bm25=lambda: self._in_memory(version_id, chunker, snapshot),
+            nodes=self._nodes(version_id, encoder.fingerprint),
             tuning=Tuning(**self._settings.model_dump(include={"alpha", "rrf_k", "candidate_k"})),
         )
         return OpenIndex(snapshot, encoder, resources)
@@ -115,6 +124,8 @@ class Indexes:
             self._rank_bm25.pop(version_id, None)
             self._tried.discard(version_id)
         self._snapshots.forget(version_id)
+        for kind in NODE_KINDS:
+            self._snapshots.forget(name_of(version_id, kind))
 
     def _forget_gone(self) -> None:
         """Lets go of versions that another process has removed."""
@@ -147,6 +158,23 @@ class Indexes:
         with self._read() as session:
             rows = chunks.load_passages(session, chunk_ids)
         return [rows[key].chunk.contextual_text if key in rows else "" for key in chunk_ids]
+
+    def _nodes(self, version_id: str, fingerprint: str) -> Nodes:
+        def opened(kind: NodeKind) -> Snapshot | None:
+            try:
+                return self._snapshots.get(name_of(version_id, kind), fingerprint)
+            except IndexMissing:
+                return None
+
+        return Nodes(open=opened, leaves=self._leaves, children=self._children)
+
+    def _leaves(self, node_ids: Sequence[int]) -> dict[int, Ids]:
+        with self._read() as session:
+            return nodes.leaves(session, node_ids)
+
+    def _children(self, node_ids: Sequence[int]) -> dict[int, tuple[list[ChunkId], list[NodeId]]]:
+        with self._read() as session:
+            return nodes.children(session, node_ids)
 
     def _facts_of(self, version_id: str) -> tuple[EncoderSpec, str, str]:
         """What never changes of a version: encoder, its fingerprint, and the chunker's."""

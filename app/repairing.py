@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app import abandoned, building, intake, retention, switching, verifying
+from app import nodes as node_indexes
 from app.building import Say
-from app.db import chunks, collections, documents, inventory, vectors, versions
+from app.db import chunks, collections, documents, inventory, nodes, vectors, versions
 from app.db.dialects import in_batches
 from app.db.tables import IndexVersionRow
 from app.errors import Conflict
@@ -43,6 +44,7 @@ CURES: Mapping[str, str] = {
     "missing_vectors": "the vectors are taken from the index; those it lacks too are encoded",
     "vector": "the vectors on which database and index differ are encoded again",
     "orphan_vectors": "the vectors are removed",
+    "stale_nodes": "the nodes are removed",
     "ids": "the documents that differ are indexed again",
     "manifest": _ANEW,
     "missing": _ANEW,
@@ -54,6 +56,7 @@ CURES: Mapping[str, str] = {
     "postings": _ANEW,
     "outdated": _ANEW,
     "directory": _ANEW,
+    "nodes": "the indexes of nodes are made anew from the database",
 }
 """What is done about each kind of problem, in this order. A `file` has no cure but its upload."""
 VECTORS_A_BATCH = 1000
@@ -124,6 +127,10 @@ def _mended(services: Services, report: Report, kinds: Collection[str], progress
             _ingest_again(services, row)
         if "stale_chunks" in kinds:
             _remove_stale(services, row)
+        if "stale_nodes" in kinds:
+            _remove_stale_nodes(services, row)
+        if not anew and "nodes" in kinds:
+            node_indexes.remove(services, row.id)
         if not anew and "ids" in kinds:
             lost, extra = _differing(services, row)
             _cut_again(services, row, recipe, extra)
@@ -202,6 +209,12 @@ def _remove_stale(services: Services, row: IndexVersionRow) -> None:
         touched = inventory.remove_stale_chunks(session, row.collection_id)
         if touched:
             collections.log_changes(session, row.collection_id, touched, "upsert")
+
+
+def _remove_stale_nodes(services: Services, row: IndexVersionRow) -> None:
+    with services.write() as session:
+        collections.lock(session, row.collection_id)
+        nodes.forget(session, nodes.dangling(session, row.collection_id))
 
 
 def _differing(services: Services, row: IndexVersionRow) -> tuple[set[int], set[int]]:

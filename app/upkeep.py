@@ -6,9 +6,10 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app import building, intake, repairing, retention, switching, verifying
+from app import building, intake, nodes, repairing, retention, rotations, switching, verifying
 from app.building import Say
 from app.db import collections, versions
 from app.db.tables import IndexVersionRow, JobRow
@@ -68,11 +69,10 @@ def _built_before(
     services: Services, job: JobRow, encoder_spec: EncoderSpec, chunker_spec: ChunkerSpec
 ) -> IndexVersionRow | None:
     """The version that an earlier attempt at this job finished, before its worker was killed."""
-    fingerprint = services.encoders.get(encoder_spec).fingerprint
     with services.read() as session:
         ready = versions.list_all(session, collection_id=job.collection_id, status="ready")
     for row in ready:
-        same = (row.encoder_fingerprint, row.chunker_fingerprint) == (fingerprint, chunker_spec.fingerprint)
+        same = row.chunker_fingerprint == chunker_spec.fingerprint and rotations.made_for(row, encoder_spec)
         if same and job.attempts > 1 and row.created_at >= job.created_at:
             return row
     return None
@@ -94,6 +94,11 @@ HANDLERS: Mapping[str, Handler] = {BUILD: build, VERIFY: verify, REPAIR: repair}
 def merge(services: Services, version_id: str, stop: Callable[[], bool] = lambda: False) -> bool:
     """Merges segments of a version where that is due; whether any were. One that is gone has none."""
     directory = services.settings.indexes_dir / version_id
+    of_nodes = [path for _, path in nodes.present(services, version_id)]
+    return any(_merge(path, stop) for path in (directory, *of_nodes))
+
+
+def _merge(directory: Path, stop: Callable[[], bool]) -> bool:
     try:
         return merge_due(load_manifest(directory)) and merge_version(directory, stop=stop)
     except IndexVersionError:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app import abandoned
-from app.db import chunks, collections, documents, inventory, jobs, leftovers, versions
+from app import nodes as node_indexes
+from app.db import chunks, collections, documents, inventory, jobs, leftovers, nodes, versions
 from app.db.chunks import ChunkText
 from app.db.tables import IndexVersionRow
 from app.following import pending
@@ -44,7 +45,8 @@ class Problem:
 
     Of the files: `manifest`, `missing`, `size`, `checksum`, `unreadable`, `count`, `outdated`, `directory`.
     Of database and index: `ids`, `vector`. Of the database: `stale_chunks`, `missing_chunks`,
-    `missing_vectors`, `orphan_vectors`, `missing_text`. Of the store: `file`.
+    `missing_vectors`, `orphan_vectors`, `missing_text`, `stale_nodes`. Of the indexes of nodes: `nodes`. Of
+    the store: `file`.
     """
 
     kind: str
@@ -78,6 +80,7 @@ def verify(
     found = index_problems(services, row)
     if not found and n_vectors:
         found += list(_vector_problems(services, row, n_vectors))
+    found += list(_node_problems(services, row))
     found += list(_row_problems(services, row))
     if files:
         found += list(_file_problems(services, row.collection_id))
@@ -148,6 +151,17 @@ def _id_problems(services: Services, row: IndexVersionRow, snapshot: Snapshot) -
         detail = f"{len(extra)} chunks of the index are not in the database{_names(extra)}."
         found.append(Problem(kind="ids", path=row.id, detail=detail))
     return found
+
+
+def _node_problems(services: Services, row: IndexVersionRow) -> Iterator[Problem]:
+    """The indexes of nodes, and nodes that rest on what has gone."""
+    with services.read() as session:
+        stale = nodes.dangling(session, row.collection_id)
+    if stale:
+        detail = f"{len(stale)} nodes rest on chunks or nodes that have gone{_names(sorted(stale))}."
+        yield Problem(kind="stale_nodes", path="nodes", detail=detail)
+    for path, detail in node_indexes.problems(services, row):
+        yield Problem(kind="nodes", path=path, detail=detail)
 
 
 def _vector_problems(services: Services, row: IndexVersionRow, n_vectors: int) -> Iterator[Problem]:

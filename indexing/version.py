@@ -48,6 +48,8 @@ FLUSH_ROWS = FULL_ROWS
 BLOCK_ROWS = 32_768
 """Rows whose terms are counted together: bounds the memory that takes."""
 KEPT_COMMITS = 2
+NODES_NAME = "nodes"
+"""A directory beside the segments, of which a version knows nothing: the indexes of nodes (app.nodes)."""
 MERGE_NAME = "merge.new"
 """The working directory of the one who holds the merge lock."""
 
@@ -135,7 +137,7 @@ class VersionWriter:
 
     def _remove_leftovers(self) -> None:
         manifest = load_manifest(self.directory)
-        kept = {NAME, self._lock.name, MergeLock.name, *manifest.names}
+        kept = {NAME, NODES_NAME, self._lock.name, MergeLock.name, *manifest.names}
         kept |= {retired.name for retired in manifest.retired}
         left = {path.name for path in self.directory.iterdir()} - kept
         if MERGE_NAME in left:
@@ -189,6 +191,12 @@ class Commit:
     def replace_documents(self, document_ids: Ids) -> None:
         """Removes everything of these documents that is not added in this commit."""
         self._removed.append(np.asarray(document_ids, dtype=np.int64))
+
+    def remove_chunks(self, chunk_ids: Ids) -> None:
+        """Removes these chunks, none of which may be added in this commit; those not there are no error."""
+        for number, segment in enumerate(self._base.segments.segments):
+            rows = segment.find(np.asarray(chunk_ids, dtype=np.int64))
+            self._overwritten[number].append(rows[rows >= 0])
 
     @property
     def spec(self) -> VersionSpec:

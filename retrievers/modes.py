@@ -18,6 +18,7 @@ from retrievers.fused import FusedRetriever, FusionSpec, Part
 from retrievers.fusion import ALPHA, RRF_K
 from retrievers.hybrid import CANDIDATE_K, HybridRetriever
 from retrievers.ngram import NgramRetriever
+from retrievers.nodes import NO_NODES, Nodes
 from retrievers.types import Mode, Query
 
 Texts = Callable[[Sequence[ChunkId]], Sequence[str]]
@@ -41,6 +42,7 @@ class Resources:
     texts: Texts
     rank_bm25: Callable[[], Retriever]
     tuning: Tuning = field(default_factory=Tuning)
+    nodes: Nodes = NO_NODES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Nodes of a collection: texts that lead to chunks and are no source.
 
 Write: `save` · `forget_resting_on` · `forget` · `forget_kind`. Read: `count` · `signature` · `ids` · `load` ·
-`leaves` · `children` · `levels`. The caller commits.
+`leaves` · `children` · `levels` · `dangling`. The caller commits.
 
 A node must not outlive a chunk that it rests on, since it may tell what stood there: whoever removes chunks
 calls `forget_resting_on` in the same transaction, and `save` leaves out what rests on something that is gone.
@@ -16,17 +16,18 @@ from datetime import datetime
 from typing import Literal
 
 import numpy as np
-from sqlalchemy import ColumnElement, delete, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, delete, exists, func, select
+from sqlalchemy.orm import Session, aliased
 
 from app.db import collections, vectors
 from app.db.dialects import in_batches, insert
 from app.db.tables import ChunkRow, NodeChildRow, NodeRow
 from app.db.types import utc_now
-from indexing.nodes import NO_DOCUMENT, Node, NodeId, NodeKind
+from indexing.nodes import Node, NodeId, NodeKind
 from indexing.types import ChunkId, Ids
 
 ChildKind = Literal["chunk", "node"]
+_CHILD = aliased(NodeRow)
 SIGNATURE_PRIME = 2_147_483_647
 
 
@@ -171,12 +172,24 @@ def signature(session: Session, collection_id: int, chunker: str, kind: NodeKind
     return int(n), int(ids_sum)
 
 
-def ids(session: Session, collection_id: int, chunker: str, kind: NodeKind) -> tuple[Ids, Ids]:
-    """The ids of all nodes of a kind, sorted, and the document of each (`NO_DOCUMENT` for none)."""
-    statement = select(NodeRow.id, NodeRow.document_id).where(*_of(collection_id, chunker, kind))
-    rows = [(key, NO_DOCUMENT if owner is None else owner) for key, owner in session.execute(statement)]
-    pairs = np.array(sorted(rows), dtype=np.int64).reshape(-1, 2)
-    return pairs[:, 0].copy(), pairs[:, 1].copy()
+def ids(session: Session, collection_id: int, chunker: str, kind: NodeKind) -> Ids:
+    """The ids of all nodes of a kind, sorted, int64."""
+    statement = select(NodeRow.id).where(*_of(collection_id, chunker, kind))
+    return np.sort(np.fromiter(session.scalars(statement), dtype=np.int64))
+
+
+def dangling(session: Session, collection_id: int) -> set[int]:
+    """The nodes that rest on a chunk or a node that is not there, or on nothing."""
+    children = (
+        select(NodeRow.id)
+        .outerjoin(NodeChildRow, NodeChildRow.node_id == NodeRow.id)
+        .where(
+            NodeRow.collection_id == collection_id,
+            ~exists().where(NodeChildRow.child_kind == "chunk", ChunkRow.id == NodeChildRow.child_id),
+            ~exists().where(NodeChildRow.child_kind == "node", _CHILD.id == NodeChildRow.child_id),
+        )
+    )
+    return set(session.scalars(children.distinct()))
 
 
 def load(session: Session, node_ids: Iterable[int]) -> dict[int, NodeRow]:

@@ -42,6 +42,7 @@ POINTS: Final[Mapping[str, frozenset[str]]] = {
     "batch-encoded": _WORKS,
     "batch-saved": _WORKS,
     "index-committed": _WRITES - {"documents"},
+    "nodes-indexed": frozenset({WORKER}),
     "batch-indexed": _WORKS,
     "batch-publishing": _WORKS,
     "batch-published": _WORKS,
