@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from app.errors import InvalidRequest
+from app.language_model import needed
 from retrievers.base import Reranker
+from retrievers.reranking.cross_encoder import CrossEncoderModel, CrossEncoderReranker, load_cross_encoder
+from retrievers.reranking.listwise import LlmReranker
 
 if TYPE_CHECKING:
     from app.settings import SearchSettings, Settings
@@ -32,7 +36,37 @@ class RerankParts:
 
 Build = Callable[[RerankParts], Reranker]
 
-RERANKERS: Mapping[str, Build] = {}
+
+@lru_cache(maxsize=2)
+def _model(name: str, device: str, max_tokens: int | None, n_threads: int | None) -> CrossEncoderModel:
+    """A cross-encoder that stays loaded, with the scores it gave."""
+    return load_cross_encoder(name, device=device, max_tokens=max_tokens, n_threads=n_threads)
+
+
+def _cross_encoder(parts: RerankParts) -> Reranker:
+    settings = parts.settings.rerank
+    if not settings.model:
+        raise InvalidRequest(
+            "No cross-encoder is set: set FOOTNOTE_RERANK_MODEL to the name or folder of one.",
+            code="reranker_not_configured",
+        )
+    n_threads = parts.settings.encoder.n_threads
+    model = _model(settings.model, settings.device, settings.max_tokens, n_threads)
+    return CrossEncoderReranker(model, seconds=settings.seconds, note=parts.note)
+
+
+def _llm(parts: RerankParts) -> Reranker:
+    settings = parts.settings.rerank
+    return LlmReranker(
+        needed(parts.language_model, "Reranking by `llm`"),
+        seconds=settings.llm_seconds,
+        window=settings.llm_window,
+        step=settings.llm_step,
+        note=parts.note,
+    )
+
+
+RERANKERS: Mapping[str, Build] = {"cross_encoder": _cross_encoder, "llm": _llm}
 """By name, in the order in which they are told to people."""
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from retrievers.types import Mode
@@ -153,6 +153,30 @@ class SearchSettings(Area):
     rerank_k: int = Field(50, ge=1, le=1000, description="Passages given to a reranker")
 
 
+class RerankSettings(Area):
+    """Ordering the best passages anew."""
+
+    model: str = Field("", description="Cross-encoder: any sentence-transformers name or folder; empty: none")
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:bf16`, for the cross-encoder")
+    max_tokens: Annotated[int | None, Field(ge=16)] = Field(
+        None, description="Token window of the cross-encoder; empty: the model's"
+    )
+    seconds: float = Field(
+        2.0, gt=0, le=600, description="Time for the cross-encoder; passages it did not reach stay below"
+    )
+    llm_seconds: float = Field(
+        20.0, gt=0, le=600, description="Time for the language model; late, the former order stays"
+    )
+    llm_window: int = Field(20, ge=2, le=100, description="Passages shown to the language model at once")
+    llm_step: int = Field(10, ge=1, le=100, description="How far the window moves; at most the window")
+
+    @model_validator(mode="after")
+    def steps_within_window(self) -> RerankSettings:
+        if self.llm_step > self.llm_window:
+            raise ValueError("llm_step must not exceed llm_window")
+        return self
+
+
 class TransformSettings(Area):
     """Transforming a query by a language model before it is searched with."""
 
@@ -226,6 +250,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     sync: SyncSettings = SyncSettings()
     search: SearchSettings = SearchSettings()
+    rerank: RerankSettings = RerankSettings()
     transform: TransformSettings = TransformSettings()
     answer: AnswerSettings = AnswerSettings()
     llm: LlmSettings = LlmSettings()

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.table import Table
 
 from app.cli.context import HomeOption, JsonOption, console, errors, print_json, read_settings, reported
 from app.cli.progress import progress
+from app.cli.search import RerankOption, TransformOption
 from app.encoders import EncoderPool
+from app.language_model import language_model
+from app.rerankers import RERANKERS, RerankParts, reranker
 from app.services import encoder_spec, fitting_chunker
-from retrievers.modes import MODES
+from app.transformations import TRANSFORMATIONS, transformation
+from retrievers.base import Reranker
+from retrievers.modes import MODES, Resources
+from retrievers.types import Mode
 
 METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10")
 
@@ -29,7 +36,8 @@ def eval_command(
         str | None, typer.Option(help="The qrels split. [default: test, else dev, else train]")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many queries.")] = None,
-    rerank: Annotated[str | None, typer.Option(help="A reranker; none is set up by default.")] = None,
+    rerank: RerankOption = None,
+    transform: TransformOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -42,13 +50,28 @@ def eval_command(
     """
     from retrievers.evaluation.evaluation import EvaluationResult, evaluate
 
-    if rerank is not None:
-        raise typer.BadParameter("no reranker is set up", param_hint="--rerank")
+    if rerank is not None and rerank not in RERANKERS:
+        raise typer.BadParameter(f"one of {', '.join(RERANKERS)}", param_hint="--rerank")
+    if transform is not None and transform not in TRANSFORMATIONS:
+        raise typer.BadParameter(f"one of {', '.join(TRANSFORMATIONS)}", param_hint="--transform")
     modes = _modes(mode)
     settings = read_settings(home)
     results: list[EvaluationResult] = []
     with reported():
+        model = language_model(settings.llm)
+        transformations = {
+            name: transformation(transform, cast(Mode, name), model, settings.transform)
+            for name in modes
+            if transform is not None
+        }
         encoder = EncoderPool(settings.models_dir).get(encoder_spec(settings.encoder))
+
+        def make_reranker(resources: Resources, note: Callable[[str], None]) -> Reranker:
+            parts = RerankParts(
+                settings=settings, resources=resources, encoder=encoder, language_model=model, note=note
+            )
+            return reranker(rerank or "", parts)
+
         for folder in folders:
             for name in modes:
                 with progress(errors, quiet=as_json) as say:
@@ -61,6 +84,9 @@ def eval_command(
                             work_dir=settings.home / "evaluation",
                             split=split,
                             limit=limit,
+                            transformation=transformations.get(name),
+                            reranker=None if rerank is None else make_reranker,
+                            rerank_k=settings.search.rerank_k,
                             progress=say,
                         )
                     )

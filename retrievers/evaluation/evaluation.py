@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import islice
@@ -16,7 +17,7 @@ from indexing.chunking import Chunker, ChunkerSpec
 from indexing.encoding.base import Encoder
 from indexing.snapshot import Snapshot
 from indexing.types import ChunkId, DocumentId
-from retrievers.base import Retriever
+from retrievers.base import Reranker, Retriever
 from retrievers.evaluation.beir import BeirCollection, Qrels, load_collection
 from retrievers.evaluation.collection_index import (
     Progress,
@@ -26,13 +27,18 @@ from retrievers.evaluation.collection_index import (
 )
 from retrievers.evaluation.errors import EvaluationError
 from retrievers.evaluation.metrics import PerQuery, mean_metrics, score_run
+from retrievers.evaluation.reranked import rerank_hits
 from retrievers.evaluation.runs import Ranking, Run, rank_documents, without_own_id
-from retrievers.modes import MODES, ModeSpec, Resources
-from retrievers.pipeline import Pipeline
+from retrievers.modes import MODES, ModeSpec, Resources, Texts
+from retrievers.pipeline import RERANK_K, Pipeline
 from retrievers.rank_bm25 import RankBm25Retriever
-from retrievers.types import Mode, Query
+from retrievers.transformation.base import Transformation
+from retrievers.types import Hit, Mode, Query
 
 TOP_K = 100
+
+MakeReranker = Callable[[Resources, Callable[[str], None]], Reranker]
+"""From the index, and what is told the notes, to a reranker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +80,9 @@ def evaluate(
     top_k: int = TOP_K,
     limit: int | None = None,
     exclude_own_id: bool = False,
+    transformation: Transformation | None = None,
+    reranker: MakeReranker | None = None,
+    rerank_k: int = RERANK_K,
     progress: Progress | None = None,
 ) -> EvaluationResult:
     """Measures a mode of `retrievers.modes` on a BEIR folder.
@@ -81,7 +90,9 @@ def evaluate(
     The index is built once in `work_dir` and serves every mode. `limit` takes the first so many judged
     queries. Metrics are those of the best `top_k` documents, each by its best chunk. `exclude_own_id` leaves
     out the document that bears the query's id, for collections whose queries are documents; elsewhere equal
-    ids mean nothing. Time counts from the query's text to the ranking of documents, encoding included.
+    ids mean nothing. Time counts from the query's text to the ranking of documents, encoding included. The
+    result's settings say how often a `transformation` fell back, and why. `reranker` makes what
+    orders the best `rerank_k` chunks anew, from the index and what is told its notes.
 
     Raises:
         EvaluationError: the collection cannot be read, the mode is unknown, or ir-measures is not installed.
@@ -92,15 +103,20 @@ def evaluate(
     spec = chunker_spec or ChunkerSpec(max_tokens=min(ChunkerSpec().max_tokens, encoder.max_tokens))
     snapshot, facts = open_index(collection, encoder, spec, work_dir, say)
     with snapshot:
+        resources = _resources(snapshot, collection, Chunker(spec, encoder.count_tokens))
+        rerank_notes: list[str] = []
         search = _DocumentSearch(
             pipeline=Pipeline(
-                retriever=mode_spec.build(
-                    _resources(snapshot, collection, Chunker(spec, encoder.count_tokens))
-                ),
+                retriever=mode_spec.build(resources),
                 encoder=encoder,
                 needs_vector=mode_spec.needs_vector,
                 needs_tokens=mode_spec.needs_tokens,
+                transformation=transformation,
+                reranker=None if reranker is None else reranker(resources, rerank_notes.append),
+                rerank_k=rerank_k,
             ),
+            texts=resources.texts,
+            rerank_notes=rerank_notes,
             names=document_names(collection),
             chunks_per_document=-(-facts.n_chunks // max(facts.n_documents, 1)),
         )
@@ -124,6 +140,10 @@ def evaluate(
             "top_k": top_k,
             "limit": limit,
             "exclude_own_id": exclude_own_id,
+            "transform": None if transformation is None else transformation.name,
+            "transform_notes": dict(Counter(search.notes)),
+            "rerank_k": None if reranker is None else rerank_k,
+            "rerank_notes": dict(Counter(rerank_notes)),
         },
         per_query=per_query,
         run=run,
@@ -136,11 +156,16 @@ class _DocumentSearch:
     """From a query's text to documents."""
 
     pipeline: Pipeline
+    texts: Texts
     names: Mapping[int, str]
     chunks_per_document: int
+    notes: list[str] = field(default_factory=list)
+    rerank_notes: list[str] = field(default_factory=list)
 
     def __call__(self, text: str, top_k: int) -> Ranking:
         transformed = self.pipeline.transform(text)
+        if transformed.note:
+            self.notes.append(transformed.note)
         queries = self.pipeline.encode(Query(text=text), transformed)
         n_wanted = min(top_k, len(self.names))
         n_chunks = n_wanted * self.chunks_per_document
@@ -148,8 +173,14 @@ class _DocumentSearch:
             hits = self.pipeline.retrieve(queries, transformed, n_chunks)
             n_found = len({DocumentId(hit.document_id) for hit in hits})
             if n_found >= n_wanted or len(hits) < n_chunks:
-                return rank_documents(hits, self.names, top_k)
+                return rank_documents(self._rerank(queries[0], hits), self.names, top_k)
             n_chunks *= 2
+
+    def _rerank(self, query: Query, hits: list[Hit]) -> list[Hit]:
+        pipeline = self.pipeline
+        if pipeline.reranker is None:
+            return hits
+        return rerank_hits(pipeline.reranker, query, hits, self.texts, pipeline.rerank_k)
 
 
 def _run(
@@ -157,6 +188,8 @@ def _run(
 ) -> tuple[Run, list[float]]:
     # The first search opens files and warms caches; it is not what a query costs.
     search(collection.queries[next(iter(qrels))], top_k)
+    search.notes.clear()
+    search.rerank_notes.clear()
     run: dict[str, Ranking] = {}
     seconds = []
     for done, query_id in enumerate(qrels, start=1):
