@@ -57,6 +57,7 @@ class HybridRetriever:
         chunk_ids, places = np.unique(ids, return_index=True)
         scores = {"bm25": lexical.score(query.text, chunk_ids), "dense": vectors.score(vector, chunk_ids)}
         rankings = {"bm25": by_term.chunk_ids, "dense": by_vector.chunk_ids}
+        shares: Mapping[str, Doubles]
         if self._method == "convex":
             shares = convex_shares(scores["dense"], scores["bm25"], alpha=self._alpha)
         else:

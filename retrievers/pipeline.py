@@ -22,16 +22,24 @@ MARGIN = 8
 
 RERANK_K = 50
 
+VARIANT_K = 100
+"""Hits of each variant that are fused at least: what is best should not depend on how many are shown."""
+
 Load = Callable[[Sequence[Hit]], tuple[Passage, ...]]
 """Authorises hits and loads their chunks; those that may not be shown, or are gone, are left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Passages, best first, ranked from 1; `transformed` is what was searched with, if not the query."""
+    """Passages, best first, ranked from 1; `transformed` is what was searched with, if not the query.
+
+    `candidates` are the passages that went to the reranker, if there is one; `queries` as they were encoded.
+    """
 
     passages: tuple[Passage, ...]
     transformed: Transformed | None = None
+    candidates: tuple[Passage, ...] = ()
+    queries: tuple[Query, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +74,15 @@ class Pipeline:
                 break
             wanted *= 2  # chunks of the snapshot were deleted meanwhile: look further down
         passages = passages[:n_needed]
+        candidates = () if self.reranker is None else passages
         if self.reranker is not None:
             with self.timings.stage("rerank"):
                 passages = tuple(self.reranker.rerank(queries[0], passages, top_k))
         return Outcome(
-            passages=passages[:top_k], transformed=None if self.transformation is None else transformed
+            passages=passages[:top_k],
+            transformed=None if self.transformation is None else transformed,
+            candidates=candidates,
+            queries=tuple(queries),
         )
 
     def transform(self, text: str) -> Transformed:
@@ -102,7 +114,8 @@ class Pipeline:
     def retrieve(self, queries: Sequence[Query], transformed: Transformed, top_k: int) -> list[Hit]:
         with self.timings.stage("retrieve"):
             try:
-                rankings = self.retriever.retrieve(queries, top_k)
+                n_each = top_k if len(queries) == 1 else max(top_k, VARIANT_K)
+                rankings = self.retriever.retrieve(queries, n_each)
             except (IndexError, KeyError, ValueError, RuntimeError) as error:
                 # The files give what no sound index gives.
                 raise IndexDamaged(

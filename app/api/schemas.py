@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from app.api.base import Request as Request
+from app.api.base import Response as Response
+from app.api.explanation import ExplanationOut, MatchOut, SearchExplanationOut, SentenceOut
 from retrievers.fused import FusionSpec
 from retrievers.fusion import Method
 from retrievers.types import Mode
@@ -29,14 +32,6 @@ CollectionName = Annotated[
 TopK = Annotated[int | None, Field(ge=1, le=1000, description="How many to return", examples=[5])]
 DocumentStatus = Literal["pending", "processing", "ready", "failed"]
 JobStatus = Literal["todo", "doing", "succeeded", "failed", "cancelled"]
-
-
-class Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Response(BaseModel):
-    model_config = ConfigDict(from_attributes=True, frozen=True)
 
 
 class ErrorBody(Response):
@@ -163,6 +158,7 @@ class ChunkList(Response):
 class IndexRemovalOut(Response):
     version: str
     n_rows: int = Field(description="Chunks removed: the words and the vector of each")
+    n_nodes: int = Field(0, description="Summaries, questions and expansions removed that rested on them")
     change_number: int = Field(description="The last change that the version has followed")
     pending: str | None = Field(description="Why it is not done yet; null where it is")
 
@@ -271,7 +267,10 @@ class SearchIn(Request):
     )
     transform: str | None = Field(None, description="Transform the query first: a transformation's name")
     fusion: FusionIn | None = Field(None, description="What the mode `fused` fuses, and how")
-    explain: bool = Field(False, description="Say what each term adds to a hit's BM25 score")
+    explain: bool = Field(
+        False, description="Say of each hit which lists found it, by which terms and by which tokens"
+    )
+    sentences: bool = Field(False, description="Point to the sentence of each hit that fits best")
 
 
 class HitOut(Response):
@@ -287,8 +286,10 @@ class HitOut(Response):
     page: int | None
     heading_path: list[str]
     scores: dict[str, float]
-    explanation: dict[str, dict[str, float]] | None = Field(
-        None, description="With `explain`: what each term adds to the BM25 score, `bm25_terms`"
+    explanation: ExplanationOut | None = Field(None, description="With `explain`: why it is a hit")
+    best_sentence: SentenceOut | None = Field(None, description="With `sentences`, where it has one")
+    matches: list[MatchOut] | None = Field(
+        None, description="With the mode `ngram`: where n-grams of the query stand in the text"
     )
 
 
@@ -311,6 +312,7 @@ class SearchOut(Response):
     mode: str
     index_version: str | None
     hits: list[HitOut]
+    explanation: SearchExplanationOut | None = Field(None, description="With `explain`: how was searched")
     transformed: TransformedOut | None = Field(
         None, description="With `transform`: what was searched with instead of the query"
     )

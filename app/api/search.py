@@ -29,6 +29,7 @@ def search_route(services: ServicesDep, body: SearchIn) -> SearchOut:
             transform=body.transform,
             rerank=chosen_reranker(services.settings.search, body.rerank),
             explain=body.explain,
+            sentences=body.sentences,
             fusion=body.fusion.spec() if body.fusion else None,
         ),
     )

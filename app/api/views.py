@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from app.answer import Citation, Claim
 from app.answering import AnswerResult
+from app.api.explanation import MatchOut, SentenceOut, explanation_out, search_explanation_out
 from app.api.schemas import (
     AnswerOut,
     ChunkOut,
@@ -31,6 +33,8 @@ from app.api.schemas import (
     ProbeOut,
     ReceiptOut,
     SearchOut,
+    TransformedOut,
+    VariantOut,
 )
 from app.db.golden import GoldenQuestion
 from app.db.tables import CollectionRow, DocumentRow, IndexVersionRow, JobRow
@@ -42,6 +46,7 @@ from app.switching import Switched
 from app.upkeep import recall_of
 from app.verifying import Report
 from indexing.types import Chunk
+from retrievers.transformation.base import Transformed
 from retrievers.types import Passage
 
 
@@ -154,7 +159,8 @@ def text_json(parts: Iterable[str], pages: Sequence[Mapping[str, int]]) -> Itera
     yield f'", "pages": {json.dumps(list(pages))}}}'
 
 
-def hit_out(passage: Passage, bm25_terms: Mapping[str, float] | None = None) -> HitOut:
+def hit_out(passage: Passage, found: SearchResult | None = None) -> HitOut:
+    """A passage, with what its search found out about it."""
     chunk = passage.chunk
     return HitOut(
         rank=passage.rank,
@@ -169,8 +175,29 @@ def hit_out(passage: Passage, bm25_terms: Mapping[str, float] | None = None) -> 
         page=chunk.page,
         heading_path=list(chunk.heading_path),
         scores=dict(passage.scores),
-        explanation=None if bm25_terms is None else {"bm25_terms": dict(bm25_terms)},
+        **({} if found is None else _details(chunk, found)),
     )
+
+
+def _details(chunk: Chunk, found: SearchResult) -> dict[str, Any]:
+    explanation = found.explanation.hits.get(chunk.id) if found.explanation else None
+    sentence, matches = found.sentences.get(chunk.id), found.matches.get(chunk.id)
+    details: dict[str, Any] = {}
+    if explanation is not None:
+        details["explanation"] = explanation_out(explanation, start=chunk.start)
+    if sentence is not None:
+        details["best_sentence"] = SentenceOut(
+            start=chunk.start + sentence.start,
+            end=chunk.start + sentence.end,
+            text=chunk.text[sentence.start : sentence.end],
+            score=sentence.score,
+        )
+    if matches is not None:
+        details["matches"] = [
+            MatchOut(ngram=match.ngram.text, start=chunk.start + match.start, end=chunk.start + match.end)
+            for match in matches
+        ]
+    return details
 
 
 def search_out(result: SearchResult) -> SearchOut:
@@ -178,9 +205,22 @@ def search_out(result: SearchResult) -> SearchOut:
         query=result.query,
         mode=result.mode,
         index_version=result.index_version,
-        hits=[hit_out(passage, result.bm25_terms.get(passage.chunk.id)) for passage in result.passages],
+        hits=[hit_out(passage, result) for passage in result.passages],
+        explanation=search_explanation_out(result.explanation) if result.explanation else None,
+        transformed=transformed_out(result.transformed) if result.transformed else None,
         notes=list(result.notes),
         timings_ms=dict(result.timings_ms),
+    )
+
+
+def transformed_out(transformed: Transformed) -> TransformedOut:
+    return TransformedOut(
+        name=transformed.name,
+        variants=[
+            VariantOut(text=variant.text, weight=variant.weight, passages=list(variant.passages))
+            for variant in transformed.variants
+        ],
+        note=transformed.note,
     )
 
 
