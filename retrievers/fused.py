@@ -38,6 +38,16 @@ class FusionSpec:
             raise ValueError(f"The constant of reciprocal ranks is at least 1, not {self.k}.")
         self._check_weights()
 
+    @property
+    def label(self) -> str:
+        """The fusion in a few characters, for tables.
+
+        >>> FusionSpec(method="dbsf", weights={"dense": 0.7}).label
+        'dbsf(bm25,dense*0.7)'
+        """
+        weighed = {name: f"{name}*{weight:g}" for name, weight in self.weights.items()}
+        return f"{self.method}({','.join(weighed.get(name, name) for name in self.retrievers)})"
+
     def _check_weights(self) -> None:
         strangers = sorted(set(self.weights) - set(self.retrievers))
         if strangers:

@@ -29,7 +29,8 @@ from retrievers.evaluation.errors import EvaluationError
 from retrievers.evaluation.metrics import PerQuery, mean_metrics, score_run
 from retrievers.evaluation.reranked import rerank_hits
 from retrievers.evaluation.runs import Ranking, Run, rank_documents, without_own_id
-from retrievers.modes import MODES, ModeSpec, Resources, Texts
+from retrievers.fused import FusionSpec
+from retrievers.modes import MODES, ModeSpec, Resources, Texts, mode_spec
 from retrievers.pipeline import RERANK_K, Pipeline
 from retrievers.rank_bm25 import RankBm25Retriever
 from retrievers.transformation.base import Transformation
@@ -45,8 +46,9 @@ MakeReranker = Callable[[Resources, Callable[[str], None]], Reranker]
 class EvaluationResult:
     """Metrics are means over `n_queries` judged queries; latencies are milliseconds for a query by itself.
 
-    The seconds are those of building the index, which may have been earlier. `per_query` (metric → query id →
-    value) and `run` are for comparing systems, and not part of the JSON.
+    The seconds are those of building the index, which may have been earlier. `bytes_per_chunk` are those of
+    the whole index by kind of file, whatever of it the mode reads, and their `total`. `per_query` (metric →
+    query id → value) and `run` are for comparing systems, and not part of the JSON.
     """
 
     dataset: str
@@ -60,6 +62,7 @@ class EvaluationResult:
     chunk_seconds: float
     encode_seconds: float
     index_seconds: float
+    bytes_per_chunk: Mapping[str, float]
     settings: Mapping[str, Any]
     per_query: PerQuery = field(repr=False)
     run: Run = field(repr=False)
@@ -75,6 +78,7 @@ def evaluate(
     mode: str,
     encoder: Encoder,
     work_dir: Path,
+    fusion: FusionSpec | None = None,
     chunker_spec: ChunkerSpec | None = None,
     split: str | None = None,
     top_k: int = TOP_K,
@@ -85,7 +89,7 @@ def evaluate(
     rerank_k: int = RERANK_K,
     progress: Progress | None = None,
 ) -> EvaluationResult:
-    """Measures a mode of `retrievers.modes` on a BEIR folder.
+    """Measures a mode of `retrievers.modes` on a BEIR folder; `fusion` says what the mode `fused` fuses.
 
     The index is built once in `work_dir` and serves every mode. `limit` takes the first so many judged
     queries. Metrics are those of the best `top_k` documents, each by its best chunk. `exclude_own_id` leaves
@@ -97,7 +101,7 @@ def evaluate(
     Raises:
         EvaluationError: the collection cannot be read, the mode is unknown, or ir-measures is not installed.
     """
-    mode_spec = _mode(mode)
+    mode_spec = _mode(mode, fusion)
     say = progress or (lambda _stage, _done, _total: None)
     collection = load_collection(folder, split)
     spec = chunker_spec or ChunkerSpec(max_tokens=min(ChunkerSpec().max_tokens, encoder.max_tokens))
@@ -120,6 +124,7 @@ def evaluate(
             names=document_names(collection),
             chunks_per_document=-(-facts.n_chunks // max(facts.n_documents, 1)),
         )
+        sizes = _bytes_per_chunk(snapshot, facts.n_chunks)
         qrels = dict(islice(collection.qrels.items(), limit))
         run, seconds = _run(search, collection, qrels, top_k + exclude_own_id, say)
     if exclude_own_id:
@@ -129,10 +134,11 @@ def evaluate(
     return EvaluationResult(
         dataset=collection.name,
         split=collection.split,
-        mode=mode,
+        mode=mode if fusion is None else fusion.label,
         metrics=mean_metrics(per_query),
         latency_ms=_latencies(seconds),
         n_queries=len(qrels),
+        bytes_per_chunk=sizes,
         settings={
             "encoder": encoder.name,
             "encoder_fingerprint": encoder.fingerprint,
@@ -206,11 +212,22 @@ def _latencies(seconds: list[float]) -> dict[str, float]:
     return {"p50": float(p50), "p95": float(p95), "p99": float(p99), "mean": float(milliseconds.mean())}
 
 
-def _mode(name: str) -> ModeSpec:
+def _bytes_per_chunk(snapshot: Snapshot, n_chunks: int) -> dict[str, float]:
+    sizes: Counter[str] = Counter()
+    for segment in snapshot.manifest.segments:
+        for file in segment.files:
+            sizes[Path(file.name).stem] += file.size
+    sizes["total"] = sum(sizes.values())
+    return {name: size / max(n_chunks, 1) for name, size in sizes.items()}
+
+
+def _mode(name: str, fusion: FusionSpec | None) -> ModeSpec:
+    if name not in MODES:
+        raise EvaluationError(f"There is no mode {name!r}; the modes are {', '.join(MODES)}.")
     try:
-        return MODES[cast(Mode, name)]
-    except KeyError as exc:
-        raise EvaluationError(f"There is no mode {name!r}; the modes are {', '.join(MODES)}.") from exc
+        return mode_spec(cast(Mode, name), fusion)
+    except ValueError as error:
+        raise EvaluationError(str(error)) from error
 
 
 def _resources(snapshot: Snapshot, collection: BeirCollection, chunker: Chunker) -> Resources:

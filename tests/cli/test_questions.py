@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from retrievers.modes import MODES
 from tests.cli.conftest import Footnote
+from tests.llm_server import LlmServer, Reply
 from tests.unit.retrievers_evaluation.collections import write_collection
 
 
@@ -101,10 +103,67 @@ def test_evaluation_in_all_modes_and_of_another_split(footnote: Footnote, tmp_pa
         tmp_path / "fruit", splits={"dev": {"q1": {"d1": 1}}, "test": {"q2": {"d2": 1}}}
     )
     results = footnote.json("eval", folder, "--mode", "all", "--split", "dev", "--limit", 1)["results"]
-    assert [item["mode"] for item in results] == ["bm25", "dense", "hybrid", "rrf", "rank_bm25"]
+    assert [item["mode"] for item in results] == list(MODES)
     assert {item["split"] for item in results} == {"dev"}
 
 
 def test_a_folder_that_is_no_collection_fails_by_name(footnote: Footnote, tmp_path: Path) -> None:
     done = footnote("eval", tmp_path, code=1)
     assert done.err.splitlines()[-1].startswith("error: ")
+
+
+def test_a_transformed_search_says_what_it_searched_with(
+    library: Footnote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LlmServer([Reply(text="1. who renews the lease"), Reply(status=401)]) as server:
+        monkeypatch.setenv("FOOTNOTE_LLM_BASE_URL", server.base_url)
+        monkeypatch.setenv("FOOTNOTE_LLM_MODEL", "tiny")
+        done = library("search", "when does the lease end", "--transform", "multi_query")
+        failed = library("ask", "when does a job return to the queue", "--transform", "step_back")
+    assert done.out.startswith("also searched: who renews the lease\n1. ")
+    assert "step_back: llm_unavailable:" in failed.out
+
+
+@pytest.mark.parametrize("command", ["search", "ask"])
+def test_a_transformation_without_a_model_says_what_to_set(library: Footnote, command: str) -> None:
+    done = library(command, "lease", "--transform", "hyde", code=1)
+    assert "(llm_not_configured)" in done.err
+    assert "FOOTNOTE_LLM_BASE_URL" in done.err
+
+
+def test_an_evaluation_counts_how_often_a_transformation_fell_back(
+    footnote: Footnote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_collection(tmp_path / "small")
+    with LlmServer([Reply(text="apples\ntrees"), Reply(text="apples\ntrees"), Reply(status=401)]) as server:
+        monkeypatch.setenv("FOOTNOTE_LLM_BASE_URL", server.base_url)
+        monkeypatch.setenv("FOOTNOTE_LLM_MODEL", "tiny")
+        arguments = ["eval", folder, "--mode", "bm25", "--transform", "multi_query"]
+        (result,) = footnote.json(*arguments)["results"]
+    assert result["settings"]["transform"] == "multi_query"
+    assert list(result["settings"]["transform_notes"].values()) == [1]
+
+
+def test_modes_are_compared_and_written_down(footnote: Footnote, tmp_path: Path) -> None:
+    folders = [write_collection(tmp_path / name) for name in ("fruit", "more")]
+    out = tmp_path / "out"
+    arguments = ("eval", *folders, "-m", "bm25", "--fuse", "bm25,dense", "--fusion", "dbsf", "--out", out)
+    found = footnote.json(*arguments)
+    assert [one["mode"] for one in found["results"]] == ["bm25", "dbsf(bm25,dense)"] * 2
+    assert found["comparison"]["baseline"] == "bm25"
+    assert {path.name for path in out.iterdir()} == {"results.json", "results.md", "plot.svg"}
+    shown = footnote(*arguments[:-2], "--baseline", "dbsf(bm25,dense)").out
+    assert "ndcg@10 against dbsf(bm25,dense):" in shown
+    assert shown.count("mean") == 3
+    assert "--baseline" in footnote("eval", folders[0], "--baseline", "dense", code=2).err
+    assert "--fuse" in footnote("eval", folders[0], "--fuse", "bm25,magic", code=2).err
+    assert "--fusion" in footnote("search", "tea", "--fusion", "rrf", code=2).err
+
+
+def test_a_fusion_is_searched_with(library: Footnote) -> None:
+    fusion = ("--fuse", "bm25,dense", "--fusion", "convex", "--weights", "bm25=0.3,dense=0.7")
+    found = library.json("search", "when does the lease end", *fusion)
+    assert found["mode"] == "fused"
+    assert found["hits"][0]["source"].endswith("leases.md")
+    library("search", "lease", "--fuse", "bm25", "--mode", "dense", code=2)
+    library("search", "lease", "--fuse", "bm25,dense", "--fusion", "dbsf", "--weights", "bm25=x", code=2)
