@@ -73,7 +73,7 @@ class EncoderSettings(Area):
         "auto", description="`auto`, `cpu`, `cuda` or `cuda:bf16`, for sentence-transformers models"
     )
     n_threads: Annotated[int | None, Field(ge=1)] = Field(None, description="Threads; empty: all cores")
-    keep_tokens: bool = Field(False, description="Keep token vectors too, also in new index versions")
+    keep_tokens: bool = Field(True, description="Keep token vectors in new index versions")
 
 
 class ChunkerSettings(Area):

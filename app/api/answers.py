@@ -17,7 +17,7 @@ from app.deps import ServicesDep
 from app.generation.base import CitationAdded, ClaimDone, Delta, Finished
 from app.problems import problem_of
 from app.rerankers import chosen_reranker
-from app.searching import SearchRequest, SearchResult
+from app.searching import SearchRequest, SearchResult, chosen_transformation
 from app.services import Services
 
 router = APIRouter(prefix="/v1", tags=["answer"])
@@ -38,6 +38,7 @@ def answer_route(services: ServicesDep, body: AnswerIn) -> AnswerOut | Response:
         top_k=body.top_k or services.settings.answer.top_k,
         mode=body.mode,
         filters=body.filters,
+        transform=body.transform,
         rerank=chosen_reranker(services.settings.search, body.rerank),
     )
     if not body.stream:
@@ -45,6 +46,7 @@ def answer_route(services: ServicesDep, body: AnswerIn) -> AnswerOut | Response:
     choose_generator(
         services, body.generator or services.settings.answer.generator
     )  # refused before the stream
+    chosen_transformation(services, request)
     return EventSourceResponse(_events(services, request, body))
 
 

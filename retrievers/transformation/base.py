@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from indexing.errors import LanguageModelError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,9 +20,13 @@ class Variant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transformed:
-    """What to search with instead of the query, at least one; `note` says why a transformation fell back."""
+    """What to search with instead of the query, at least one.
+
+    `name` is the transformation's; `note` says what a reader should know, as why it fell back.
+    """
 
     variants: tuple[Variant, ...]
+    name: str = ""
     note: str | None = None
 
 
@@ -30,3 +37,12 @@ class Transformation(Protocol):
     def name(self) -> str: ...
 
     def transform(self, text: str) -> Transformed: ...
+
+
+def fallen_back(name: str, text: str, outcomes: Sequence[str | LanguageModelError]) -> Transformed:
+    """The query as it is, and in the note why: the first error, or that the model wrote nothing usable."""
+    error = next((outcome for outcome in outcomes if isinstance(outcome, LanguageModelError)), None)
+    why = "the language model wrote nothing usable." if error is None else f"{error.code}: {error.detail}"
+    return Transformed(
+        name=name, variants=(Variant(text=text),), note=f"{name}: {why} The query was searched as it is."
+    )

@@ -154,6 +154,9 @@ def test_a_database_of_no_known_kind_is_named(footnote: Footnote, monkeypatch: p
         ["eval", "/does/not/exist"],
         ["eval", ".", "--mode", "magic"],
         ["eval", ".", "--rerank", "magic"],
+        ["eval", ".", "--transform", "magic"],
+        ["search", "x", "--transform", "magic"],
+        ["ask", "x", "--transform", "magic"],
     ],
     ids=" ".join,
 )
