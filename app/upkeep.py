@@ -47,6 +47,7 @@ def build(services: Services, job: JobRow, say: Say) -> Mapping[str, Any]:
             int(job.collection_id or 0),
             encoder_spec=encoder_spec,
             chunker_spec=chunker_spec,
+            keep_tokens=order.keeps_tokens(services.settings),
             progress=say,
         )
     result: dict[str, Any] = {"index_version": row.id}

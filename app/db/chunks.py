@@ -1,8 +1,9 @@
 """Chunks of served documents.
 
 Write: `insert` · `delete`. Read: `of_document` · `count` · `load_passages` · `load` · `ids_of_documents` ·
-`ids_of_collection` · `iterate_texts` · `of_documents` (with vectors). The caller commits. Every
-chunk row may be shown, so a chunk goes in the same transaction as the document or revision it belongs to.
+`ids_of_collection` · `iterate_texts` · `of_documents` and `some_of_collection` (with vectors). The caller
+commits. Every chunk row may be shown, so a chunk goes in the same transaction as the document or revision it
+belongs to.
 """
 
 from __future__ import annotations
@@ -182,6 +183,20 @@ def iterate_texts(
         statement = with_vectors(fingerprint="").where(ChunkRow.id.in_(batch)).order_by(ChunkRow.id)
         for entry in map(chunk_text, session.execute(statement)):
             yield ChunkId(entry.chunk_id), DocumentId(entry.document_id), entry.text
+
+
+def some_of_collection(
+    session: Session, collection_id: int, fingerprint: str, *, limit: int
+) -> list[ChunkText]:
+    """The first chunks of a collection by id, which is by chance: an id is a hash."""
+    statement = (
+        with_vectors(fingerprint)
+        .join(DocumentRow, DocumentRow.id == ChunkRow.document_id)
+        .where(DocumentRow.collection_id == collection_id)
+        .order_by(ChunkRow.id)
+        .limit(limit)
+    )
+    return [chunk_text(row) for row in session.execute(statement)]
 
 
 def with_vectors(fingerprint: str) -> Select[*tuple[Any, ...]]:

@@ -1,7 +1,8 @@
 """The first layers of a transformer, as 2D Matryoshka models use them.
 
-Li et al. 2024, https://arxiv.org/abs/2402.14776: a model trained for it gives usable vectors after any layer,
-and half the layers take half the time. What stands behind the layers, a last normalisation for example, stays.
+Li et al. 2024, https://arxiv.org/abs/2402.14776: a model trained for it gives usable vectors after any
+layer, and half the layers take half the time. What stands behind the layers, a last normalisation for
+example, stays.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -24,12 +25,12 @@ from indexing.types import Floats
 
 NONE = "none"
 PCA = "pca"
+FITTED = "fitted:"
+"""Begins a setting that holds the matrix itself: `fitted:ROWSxCOLUMNS:` and its halves in base 64."""
 FIT_VERSION = 1
 """Raised when `fitting_texts` or `principal_axes` change."""
-N_FITTING_TEXTS = 4096
-WORDS_A_TEXT = 12
-
-_KEY = "matrix"
+N_FITTING_TEXTS = 2048
+WORDS_A_TEXT = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,35 +53,69 @@ class Rotation:
 
 
 def rotation_named(name: str, encoder: Encoder, cache_dir: Path) -> Rotation:
-    """The rotation of a setting: "pca", an `.npz` file with one `matrix`, or the folder of a Dense module.
+    """The rotation of a setting: "pca", the matrix itself, an `.npz` file with one `matrix`, or the folder of
+    a Dense module.
 
-    "pca" is fitted once for an encoder, in ten seconds, and kept in `cache_dir`. Raises EncoderError for what
-    cannot be read or does not take vectors of the encoder.
+    "pca" is fitted once for an encoder on made-up texts, and kept in `cache_dir`. Raises EncoderError for
+    what cannot be read or does not take vectors of the encoder.
     """
-    rotation = _fitted(encoder, cache_dir) if name == PCA else _read(Path(name).expanduser())
+    if name == PCA:
+        rotation = _fitted(encoder, cache_dir)
+    else:
+        rotation = from_words(name) if is_fitted(name) else _read(Path(name).expanduser())
     n_in = rotation.matrix.shape[0]
     if n_in != encoder.dim:
-        raise EncoderError(f"The rotation {name} takes {n_in} dimensions; the encoder gives {encoder.dim}.")
+        raise EncoderError(
+            f"The rotation {name[:80]} takes {n_in} dimensions; the encoder gives {encoder.dim}."
+        )
     return rotation
 
 
-def principal_axes(vectors: Floats) -> Floats:
-    """The eigenvectors of the covariance of n vectors, shape (dim, dim), the largest eigenvalue first.
+def is_fitted(name: str) -> bool:
+    """Whether a setting holds the matrix itself."""
+    return name.startswith(FITTED)
 
-    Each axis points where its largest number is positive, so that the same vectors give the same axes.
+
+def to_words(rotation: Rotation) -> str:
+    """The setting that holds the matrix, in half precision: it goes wherever the settings go.
+
+    >>> to_words(Rotation(np.array([[1], [0.5]], np.float32)))
+    'fitted:2x1:ADwAOA=='
+    """
+    n_in, n_out = rotation.matrix.shape
+    return f"{FITTED}{n_in}x{n_out}:{b64encode(rotation.matrix.astype('<f2').tobytes()).decode()}"
+
+
+def from_words(name: str) -> Rotation:
+    """What `to_words` wrote. Raises EncoderError for anything else."""
+    try:
+        shape, _, data = name.removeprefix(FITTED).partition(":")
+        n_in, n_out = map(int, shape.split("x"))
+        halves = np.frombuffer(b64decode(data, validate=True), dtype="<f2")
+        return Rotation(halves.reshape(n_in, n_out).astype(np.float32))
+    except ValueError as exc:
+        raise EncoderError(f"{name[:40]}… is not a matrix in words: {exc}") from exc
+
+
+def principal_axes(vectors: Floats) -> Floats:
+    """The eigenvectors of X^T X for n vectors X, shape (dim, dim), the largest eigenvalue first.
+
+    No other axes keep the inner products of these vectors as well in a prefix (Eckart and Young 1936). The
+    mean is left in: without it prefixes rank as well, but their cosines are not those of whole vectors. Each
+    axis points where its largest number is positive, so that the same vectors give the same axes.
 
     >>> principal_axes(np.array([[0, 3], [0, -3], [1, 0], [-1, 0]], np.float32)).round(6).tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
-    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
-    _, axes = np.linalg.eigh(centred.T @ centred)
+    doubles = vectors.astype(np.float64)
+    _, axes = np.linalg.eigh(doubles.T @ doubles)
     axes = axes[:, ::-1]
     largest = axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]
     return np.ascontiguousarray(axes * np.sign(largest), dtype=np.float32)
 
 
 def fitting_texts() -> list[str]:
-    """Texts of words drawn evenly from the vocabulary of the default model: no topic weighs more than another.
+    """Texts of words drawn evenly from the vocabulary of the default model, so that no topic weighs more.
 
     The same everywhere: the package of the default model is pinned and its tokenizer does not change.
     """
@@ -100,7 +135,7 @@ def save_rotation(rotation: Rotation, path: Path) -> None:
     beside = path.with_name(f"{uuid4().hex}.part")
     try:
         with beside.open("xb") as file:
-            np.savez(file, **{_KEY: rotation.matrix.astype("<f4")})
+            np.savez(file, matrix=rotation.matrix.astype("<f4"))
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
@@ -125,13 +160,13 @@ def _read(path: Path) -> Rotation:
     except (OSError, ValueError, KeyError) as exc:
         raise EncoderError(
             f"The rotation {path} cannot be read: {exc}. It must be `{NONE}`, `{PCA}`, an .npz file with one "
-            f"array `{_KEY}`, or the folder of a Dense module of sentence-transformers."
+            f"array `matrix`, or the folder of a Dense module of sentence-transformers."
         ) from exc
 
 
 def _npz_matrix(path: Path) -> Floats:
     with np.load(path, allow_pickle=False) as arrays:
-        return np.asarray(arrays[_KEY], dtype=np.float32)
+        return np.asarray(arrays["matrix"], dtype=np.float32)
 
 
 def _dense_matrix(folder: Path) -> Floats:

@@ -5,10 +5,8 @@ Importing this module is quick; torch and sentence-transformers are imported whe
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator, Sequence
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,6 +16,7 @@ from indexing.encoding.characters import without_surrogates
 from indexing.encoding.hub import load_model
 from indexing.encoding.identity import fingerprint
 from indexing.encoding.layers import keep_layers
+from indexing.encoding.model_identity import modules_description, tokenizer_sha256, weights_sha256
 from indexing.errors import EncoderError
 from indexing.types import Encoding, Floats, TokenVectors
 
@@ -31,9 +30,6 @@ _BF16 = ":bf16"
 _TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 _QUERY_PROMPTS = ("query",)
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
-
-# What a configuration says of where and when it was saved, which changes no vector.
-_PROVENANCE = frozenset({"transformers_version", "architectures", "dtype", "torch_dtype"})
 
 
 class SentenceTransformerEncoder:
@@ -70,9 +66,9 @@ class SentenceTransformerEncoder:
         self._tokens_per_batch = _TOKENS_PER_BATCH.get(model.device.type, _TOKENS_PER_BATCH["cpu"])
         self._fingerprint = fingerprint(
             {
-                "weights": _weights_sha256(model),
-                "modules": _modules_description(model),
-                "tokenizer": _tokenizer_sha256(model),
+                "weights": weights_sha256(model),
+                "modules": modules_description(model.children()),
+                "tokenizer": tokenizer_sha256(model.tokenizer),
                 "precision": precision,
                 "max_tokens": self._max_tokens,
                 "dim": self._dim,
@@ -265,41 +261,6 @@ def _prompt(model: SentenceTransformer, wanted: str | None, names: Sequence[str]
         return wanted
     found = (model.prompts.get(name) for name in names)
     return next((prompt for prompt in found if prompt), "")
-
-
-def _weights_sha256(model: SentenceTransformer) -> str:
-    """One digest over the parameters, whatever they are called: names change between library versions."""
-    import torch
-
-    digests = []
-    for parameter in model.parameters():
-        values = parameter.detach().cpu().reshape(-1).view(torch.uint8).numpy()
-        digests.append(sha256(f"{tuple(parameter.shape)}".encode() + values.tobytes()).hexdigest())
-    return sha256("".join(sorted(digests)).encode()).hexdigest()
-
-
-def _modules_description(model: SentenceTransformer) -> str:
-    """Each module's class and configuration: the architecture, the pooling, any further layer."""
-    described = []
-    modules: list[Any] = list(model.children())
-    for module in modules:
-        config: Any = getattr(module, "config", None)
-        settings = config.to_diff_dict() if hasattr(config, "to_diff_dict") else module.get_config_dict()
-        kept = {key: value for key, value in settings.items() if key[0] != "_" and key not in _PROVENANCE}
-        described.append([type(module).__name__, kept])
-    return json.dumps(described, sort_keys=True, default=str)
-
-
-def _tokenizer_sha256(model: SentenceTransformer) -> str:
-    tokenizer = model.tokenizer
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        description = json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    else:
-        parts = json.loads(backend.to_str())
-        # Set anew by every call, so part of a call and not of the tokenizer.
-        description = json.dumps({**parts, "truncation": None, "padding": None}, sort_keys=True)
-    return sha256(description.encode()).hexdigest()
 
 
 def _numpy(tensor: torch.Tensor) -> Floats:

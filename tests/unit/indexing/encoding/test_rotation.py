@@ -34,8 +34,8 @@ MATRIX = np.linalg.qr(np.random.default_rng(5).standard_normal((64, 64)))[0].ast
 def test_the_axes_are_orthonormal_and_rise_to_the_front(vectors: np.ndarray) -> None:
     axes = principal_axes(vectors)
     np.testing.assert_allclose(axes.T @ axes, np.eye(6), atol=1e-5)
-    spread = np.var(vectors.astype(np.float64) @ axes, axis=0)
-    assert (np.diff(spread) <= 1e-5).all()
+    spread = ((vectors.astype(np.float64) @ axes) ** 2).sum(axis=0)
+    assert (np.diff(spread) <= 1e-4).all()
 
 
 def test_whole_vectors_keep_their_inner_products() -> None:
@@ -111,7 +111,7 @@ def test_axes_are_fitted_once_and_kept(tmp_path: Path) -> None:
 def test_the_texts_for_fitting_are_the_same_everywhere() -> None:
     texts = fitting_texts()
     assert texts == fitting_texts()
-    assert len(set(texts)) == len(texts) == 4096
+    assert len(set(texts)) == len(texts) == 2048
 
 
 def test_layers_dimension_and_rotation_go_together(tmp_path: Path) -> None:
