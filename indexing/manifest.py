@@ -30,7 +30,8 @@ class VersionSpec:
     chunker_fingerprint: str
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     """`token_codec` names what token vectors are coded with, `token_bytes` is the size of a code; both are
-    there or neither, and a version without them has no token vectors."""
+    there or neither, and a version without them has no token vectors. `sparse_fingerprint` names the encoder
+    of sparse vectors in the same way, and `sparse_model` and what begins so say how to load it."""
 
     @property
     def token_codec(self) -> str | None:
@@ -40,6 +41,11 @@ class VersionSpec:
     @property
     def token_bytes(self) -> int:
         return int(self.settings.get("token_bytes", 0))
+
+    @property
+    def sparse_fingerprint(self) -> str | None:
+        fingerprint = self.settings.get("sparse_fingerprint")
+        return None if fingerprint is None else str(fingerprint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

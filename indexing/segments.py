@@ -1,7 +1,8 @@
 """Segments: immutable directories of rows, one row per chunk, sorted by chunk id.
 
 A row is a chunk id, its document id, its vector, its terms and, in versions that keep them, the codes of its
-token vectors. Rows die by a bitmap kept outside the directory; merging segments leaves the dead rows out.
+token vectors and its sparse vector. Rows die by a bitmap kept outside the directory; merging segments leaves
+the dead rows out.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from indexing.found import Found
 from indexing.manifest import SegmentKind, SegmentRecord, VersionSpec
 from indexing.postings import Postings
 from indexing.spans import spans
+from indexing.sparse_postings import SparsePostings, write_sparse_postings
 from indexing.terms import TermTable
 from indexing.token_codes import TokenCodes, write_token_codes
 from indexing.types import Floats, Ids
@@ -39,6 +41,7 @@ class SegmentRows:
     vectors: Halves
     terms: TermTable
     tokens: TokenCodes | None = None
+    sparse: SparsePostings | None = None
 
     def __len__(self) -> int:
         return len(self.chunk_ids)
@@ -85,6 +88,8 @@ def write_segment(
     Postings.build(terms).save(directory)
     if tokens := [part.tokens for part, _ in parts if part.tokens is not None]:
         write_token_codes(directory, tokens, owners, rows, pause)
+    if sparse := [part.sparse for part, _ in parts if part.sparse is not None]:
+        write_sparse_postings(directory, sparse, owners, rows, pause)
     n_tokens = int(terms.lengths.sum(dtype=np.int64))
     return Written(kind="rabitq" if coded else "flat", n_tokens=n_tokens, chunk_ids=chunk_ids)
 
@@ -126,6 +131,9 @@ class SegmentFiles:
         self.tokens: TokenCodes | None = None
         if spec.token_bytes:
             self.tokens = TokenCodes.load(directory, record.n_rows, spec.token_bytes)
+        self.sparse: SparsePostings | None = None
+        if spec.sparse_fingerprint is not None:
+            self.sparse = SparsePostings.load(directory, record.n_rows)
         lengths = {len(self.chunk_ids), len(self.document_of), len(self.by_document), len(self.terms)}
         if lengths != {record.n_rows} or len(self.starts) != len(self.documents) + 1:
             raise IndexDamaged(f"The columns of {self.name} have {lengths} rows instead of {record.n_rows}.")
@@ -142,6 +150,7 @@ class Segment:
         self.postings = files.postings
         self.vectors = files.vectors
         self.tokens = files.tokens
+        self.sparse = files.sparse
         self.live = _live_rows(root, record)
 
     def __len__(self) -> int:
@@ -218,6 +227,7 @@ class Segment:
             vectors=self.vectors.halves,
             terms=self.terms,
             tokens=self.tokens,
+            sparse=self.sparse,
         )
 
     def _places(self, document_ids: Ids) -> Rows:

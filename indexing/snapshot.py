@@ -13,6 +13,7 @@ from indexing.manifest import Manifest, SegmentRecord, VersionSpec, load_manifes
 from indexing.nearest import VectorIndex
 from indexing.segment_set import SegmentSet, Selection
 from indexing.segments import Segment, SegmentFiles
+from indexing.sparse_index import SparseIndex
 from indexing.token_codec import codec_named
 from indexing.token_codes import Codes, TokenCodes
 from indexing.token_products import best_products
@@ -84,6 +85,16 @@ class Snapshot:
         none = np.empty(0, dtype=np.int64)
         parts = [part.chunk_ids[part.rows_of_documents(wanted)] for part in self.segments.segments]
         return np.sort(np.concatenate([none, *parts]))
+
+    @property
+    def sparse(self) -> SparseIndex:
+        """Search by sparse vectors. Raises IndexMissing if the version has none."""
+        if self.manifest.spec.sparse_fingerprint is None:
+            raise IndexMissing(
+                f"Index version {self.manifest.spec.version} has no sparse vectors: set "
+                "FOOTNOTE_SPARSE_MODEL to a SparseEncoder model, then run `footnote index build`."
+            )
+        return SparseIndex(self.segments)
 
     def token_codes(self, chunk_ids: Ids) -> list[Codes]:
         """The codes of each chunk's tokens, shape (n_tokens, width), views of the mapped files.

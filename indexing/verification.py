@@ -98,6 +98,7 @@ def _check_segment(segment: Segment) -> Iterator[Problem]:
         and {len(terms.ordinals), len(terms.counts)} == {int(terms.starts[-1])},
         "the tokens of a chunk end before they begin": segment.tokens is None
         or bool((np.diff(segment.tokens.starts) >= 0).all()),
+        "the sparse vectors are not in order": segment.sparse is None or segment.sparse.is_sound(),
         "a vector has an element that is no number": _finite(segment.vectors.halves),
         "the codes are not those of as many rows": not segment.vectors.coded
         or len(segment.vectors.estimate(segment.vectors.halves[0].astype(np.float32), 1)[1]) == 1,

@@ -28,6 +28,8 @@ from indexing.manifest import (
 from indexing.merge_plans import FULL_ROWS, plan_commit
 from indexing.segments import Segment, SegmentRows, write_dead_rows, write_segment
 from indexing.snapshot import Snapshot
+from indexing.sparse_codes import SparseCodes
+from indexing.sparse_postings import SparsePostings
 from indexing.terms import TermTableBuilder
 from indexing.token_codes import SpilledCodes, TokenCodes
 from indexing.types import Floats, Ids
@@ -211,9 +213,10 @@ class Commit:
         texts: Sequence[str],
         vectors: Floats,
         tokens: TokenCodes | None = None,
+        sparse: SparseCodes | None = None,
     ) -> None:
         """Adds chunks: n ids, n document ids, n contextual texts, vectors of shape (n, dim), and the codes of
-        the tokens of n chunks where the version keeps them.
+        the tokens and the sparse vectors of n chunks where the version keeps them.
 
         May be called many times with a few thousand chunks each; memory stays bounded. Raises ValueError if
         the lengths do not agree or a vector is not finite.
@@ -222,6 +225,7 @@ class Commit:
         document_ids = np.asarray(document_ids, dtype=np.int64)
         self._check(chunk_ids, document_ids, texts, vectors)
         self._check_tokens(len(chunk_ids), tokens)
+        self._check_sparse(len(chunk_ids), sparse)
         halves = vectors.astype(np.float16)
         new = self._set_present_aside(chunk_ids, document_ids, halves)
         for flushed in self._flushed_ids:
@@ -235,6 +239,7 @@ class Commit:
             halves[new],
             [texts[place] for place in np.flatnonzero(new).tolist()],
             None if tokens is None else tokens.take(np.flatnonzero(new)),
+            None if sparse is None else sparse.take(np.flatnonzero(new)),
         )
         if len(self._pending) >= FLUSH_ROWS:
             self._flush()
@@ -272,6 +277,11 @@ class Commit:
             raise ValueError(
                 f"The codes of tokens do not suit the version: (chunks, bytes) are {given}, not {wanted}."
             )
+
+    def _check_sparse(self, n_chunks: int, sparse: SparseCodes | None) -> None:
+        given, wanted = None if sparse is None else len(sparse), n_chunks
+        if given != (None if self.spec.sparse_fingerprint is None else wanted):
+            raise ValueError(f"Sparse vectors do not suit the version: {given} for {n_chunks} chunks.")
 
     def _set_present_aside(self, chunk_ids: Ids, document_ids: Ids, halves: Halves) -> Mask:
         """Which chunks are new; of the others, the equal ones are kept and the changed ones overwritten."""
@@ -425,6 +435,7 @@ class _Pending:
         vectors: Halves,
         texts: Sequence[str],
         tokens: TokenCodes | None,
+        sparse: SparseCodes | None,
     ) -> None:
         self._chunk_ids.append(chunk_ids)
         self._document_ids.append(document_ids)
@@ -435,6 +446,8 @@ class _Pending:
             if self._tokens is None:
                 self._tokens = SpilledCodes(self._directory, tokens.codes.shape[1])
             self._tokens.add(tokens)
+        if sparse is not None:
+            self._sparse.append(sparse)
         if len(self._terms) >= BLOCK_ROWS:
             self._end_block()
 
@@ -449,6 +462,7 @@ class _Pending:
         self._vectors: list[Halves] = []
         self._terms = TermTableBuilder()
         self._tokens = None
+        self._sparse: list[SparseCodes] = []
 
     def _end_block(self) -> None:
         self._blocks.append(
@@ -458,6 +472,7 @@ class _Pending:
                 vectors=np.concatenate(self._vectors),
                 terms=self._terms.build(),
                 tokens=None if self._tokens is None else self._tokens.read(),
+                sparse=SparsePostings.of(SparseCodes.chained(self._sparse)) if self._sparse else None,
             )
         )
         self._begin_block()
