@@ -35,6 +35,7 @@ NAMING_CONVENTION = {
 
 LIVE = text("status IN ('todo', 'doing')")
 DOING = text("status = 'doing'")
+BARE = text("tokens IS NULL")
 
 
 class Base(DeclarativeBase):
@@ -198,6 +199,11 @@ class VectorRow(Base):
     """A kept embedding, by encoder and text: `vector` is float16 bytes, little-endian, of length `dim`."""
 
     __tablename__ = "vectors"
+    __table_args__ = (
+        Index(
+            "ix_vectors_without_tokens", "fingerprint", "text_hash", sqlite_where=BARE, postgresql_where=BARE
+        ),
+    )
 
     fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
     text_hash: Mapped[str] = mapped_column(String(64), primary_key=True)

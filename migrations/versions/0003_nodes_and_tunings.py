@@ -12,6 +12,7 @@ depends_on = None
 
 IDENTIFIER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 INSTANT = sa.DateTime(timezone=True)
+BARE = sa.text("tokens IS NULL")
 
 
 def upgrade() -> None:
@@ -81,9 +82,18 @@ def upgrade() -> None:
         ["child_kind", "child_id"],
         unique=False,
     )
+    op.create_index(
+        "ix_vectors_without_tokens",
+        "vectors",
+        ["fingerprint", "text_hash"],
+        unique=False,
+        sqlite_where=BARE,
+        postgresql_where=BARE,
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_vectors_without_tokens", table_name="vectors", sqlite_where=BARE, postgresql_where=BARE)
     op.drop_table("node_children")
     op.drop_table("nodes")
     op.drop_table("tunings")

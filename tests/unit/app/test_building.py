@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, insert, inspect, select
+from sqlalchemy import delete, insert, inspect, select, update
 
 from app import building, following, intake, switching, verifying
-from app.db import collections, documents, versions
+from app.db import collections, documents, inventory, versions
 from app.db.errors import VersionNotFound, VersionNotReady
 from app.db.tables import ChunkRow, IndexVersionRow, VectorRow
 from app.errors import Conflict
@@ -56,6 +56,28 @@ def indexed(services: Services, version: str) -> list[int]:
 
 def directories(services: Services) -> set[str]:
     return {path.name for path in services.settings.indexes_dir.iterdir()}
+
+
+@pytest.mark.parametrize("with_tokens", [False, True])
+def test_a_single_missing_vector_is_noticed(filled: Services, with_tokens: bool) -> None:
+    fingerprint = active_of(filled).encoder_fingerprint
+
+    def has_every_vector() -> bool:
+        with filled.read() as session:
+            return inventory.has_every_vector(session, fingerprint, with_tokens=with_tokens)
+
+    with filled.write() as session:
+        session.execute(update(VectorRow).values(tokens=b"codes" if with_tokens else None, n_tokens=1))
+    assert has_every_vector()
+    with filled.write() as session:
+        one = session.scalars(select(VectorRow.text_hash).limit(1)).one()
+        of_one = VectorRow.text_hash == one
+        statement = update(VectorRow).values(tokens=None) if with_tokens else delete(VectorRow)
+        session.execute(statement.where(of_one).execution_options(synchronize_session=False))
+    assert not has_every_vector()
+    with filled.write() as session:
+        session.execute(delete(ChunkRow).where(ChunkRow.text_hash == one))
+    assert has_every_vector(), "no chunk needs it"
 
 
 def test_the_first_need_makes_an_empty_version_that_is_served(services: Services) -> None:
