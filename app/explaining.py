@@ -65,7 +65,7 @@ class SearchExplanation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveTokens:
-    """Token vectors of the query and of the passages, encoded now, since an index keeps no offsets of them."""
+    """Token vectors of the query and of the passages, encoded now: an index keeps no offsets of them."""
 
     query: TokenVectors
     passages: tuple[TokenVectors, ...]

@@ -545,4 +545,4 @@ class GoldenRunOut(Response):
 
 class Health(Response):
     status: Literal["ok", "unavailable"]
-    checks: dict[str, str] = {}
+    checks: dict[str, str] = Field(default_factory=dict)

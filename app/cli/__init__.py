@@ -11,6 +11,7 @@ import typer
 from app.cli.backup import backup_command, restore_command
 from app.cli.context import remember_home
 from app.cli.evaluation import eval_command
+from app.cli.explain import explain_command
 from app.cli.golden import golden_app
 from app.cli.index import index_app
 from app.cli.ingest import ingest_command
@@ -51,6 +52,7 @@ def _version(wanted: bool) -> None:
 app.command("ingest")(ingest_command)
 app.command("sync")(sync_command)
 app.command("search")(search_command)
+app.command("explain")(explain_command)
 app.command("ask")(ask_command)
 app.command("serve")(serve_command)
 app.command("worker")(worker_command)

@@ -59,6 +59,9 @@ def search_command(
     fuse: FuseOption = None,
     fusion: FusionOption = None,
     weights: WeightsOption = None,
+    sentences: Annotated[
+        bool, typer.Option("--sentences", help="Show the sentence of each hit that fits best.")
+    ] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -68,8 +71,8 @@ def search_command(
 
     Example: footnote search "rolling back" --fuse bm25,dense --fusion dbsf --weights bm25=0.3,dense=0.7
     """
-    request = _request(query, collection, top_k, mode, filters, transform, rerank)
-    request = replace(request, fusion=read_fusion(mode, fuse, fusion, weights))
+    request = search_request(query, collection, top_k, mode, filters, transform, rerank)
+    request = replace(request, fusion=read_fusion(mode, fuse, fusion, weights), sentences=sentences)
     with services_for(home) as services:
         result = search(services, request)
     if as_json:
@@ -86,7 +89,9 @@ def search_command(
         )
         where = f"   {passage.source}{page}, characters {passage.chunk.start}–{passage.chunk.end}"
         console.print(Text(f"{where}   {passage.score:.4f}  ({scores})", style="dim"), soft_wrap=True)
-        excerpt = " ".join(passage.chunk.text.split())
+        best = result.sentences.get(passage.chunk.id)
+        text = passage.chunk.text if best is None else passage.chunk.text[best.start : best.end]
+        excerpt = " ".join(text.split())
         console.print(
             Text("   " + excerpt[:EXCERPT] + ("…" if len(excerpt) > EXCERPT else "")), soft_wrap=True
         )
@@ -114,7 +119,7 @@ def ask_command(
         raise typer.BadParameter("one of auto, extractive, llm", param_hint="--generator")
     with services_for(home) as services:
         n_passages = top_k or services.settings.answer.top_k
-        request = _request(query, collection, n_passages, mode, filters, transform, rerank)
+        request = search_request(query, collection, n_passages, mode, filters, transform, rerank)
         result = ask(services, request, generator, show=not as_json)
     if as_json:
         print_json(answer_out(result))
@@ -162,7 +167,7 @@ def _print_footnotes(result: AnswerResult) -> None:
     console.print(Text(f"Confidence {answer.confidence:.2f}, {answer.generator}.{notes}", style="dim"))
 
 
-def _request(
+def search_request(
     query: str,
     collection: str,
     top_k: int,
@@ -171,6 +176,7 @@ def _request(
     transform: str | None = None,
     rerank: str | None = None,
 ) -> SearchRequest:
+    """Raises BadParameter for what is not one of the modes, transformations or rerankers."""
     if mode is not None and mode not in MODES:
         raise typer.BadParameter(f"one of {', '.join(MODES)}", param_hint="--mode")
     if transform is not None and transform not in TRANSFORMATIONS:
