@@ -62,6 +62,13 @@ class VectorIndex:
             scores[positions] = segment.vectors.score(vector, rows)
         return scores
 
+    def stored(self, chunk_ids: Ids) -> Floats:
+        """The vector of every given chunk, shape (n, dim); raises KeyError for a chunk that is not there."""
+        vectors = np.zeros((len(chunk_ids), self._segments.dim), dtype=np.float32)
+        for segment, positions, rows in self._segments.located(chunk_ids):
+            vectors[positions] = segment.vectors.halves[rows]
+        return vectors
+
     def _nearest(self, vector: Floats, depth: int, selection: Selection) -> Found:
         n_wanted = depth * REFINE_FACTOR
         parts, scans = [], []

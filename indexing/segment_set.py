@@ -71,6 +71,13 @@ class SegmentSet:
                 f"{missing.sum()} chunks are not in the index, the first is {chunk_ids[missing][0]}"
             )
 
+    def present(self, chunk_ids: Ids) -> Mask:
+        """Which of the chunks are in the index."""
+        found = np.zeros(len(chunk_ids), dtype=np.bool_)
+        for segment in self.segments:
+            found |= segment.find(chunk_ids) >= 0
+        return found
+
     def documents(self) -> Ids:
         """The documents with a live row, sorted."""
         none = np.empty(0, dtype=np.int64)

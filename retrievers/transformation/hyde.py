@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from indexing.errors import LanguageModelError
+from indexing.replies import parse_passage
 from retrievers.transformation.asking import Asking
 from retrievers.transformation.base import Transformed, Variant, fallen_back
-from retrievers.transformation.parsing import parse_passage
 from retrievers.transformation.prompts import HYDE
 
 N_PASSAGES = 4

@@ -13,9 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from indexing.prompt import Prompt
+from indexing.replies import parse_queries
 from retrievers.transformation.asking import Asking
 from retrievers.transformation.base import Transformed, Variant, fallen_back
-from retrievers.transformation.parsing import parse_queries
 from retrievers.transformation.prompts import DECOMPOSE, MULTI_QUERY, STEP_BACK
 
 N_PARAPHRASES = 3

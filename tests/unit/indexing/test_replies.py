@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrievers.transformation.parsing import (
+from indexing.replies import (
     MAX_PASSAGE_CHARS,
     MAX_QUERY_CHARS,
     parse_passage,
