@@ -24,8 +24,6 @@ Preset = Literal["fine", "default", "coarse"]
 PRESETS: Final = get_args(Preset)
 # Longest chunk and overlap, in tokens, as far as the encoder's window allows.
 _SIZES: Mapping[str, tuple[int, int]] = {"fine": (128, 16), "coarse": (512, 64)}
-# What is kept beside a vector is no part of a version.
-_NOT_OF_A_VERSION = {"encoder.keep_tokens"}
 
 
 def keys() -> tuple[str, ...]:
@@ -35,8 +33,7 @@ def keys() -> tuple[str, ...]:
     ('encoder.model', 'chunker.overlap_tokens')
     """
     areas = (("encoder", EncoderSettings), ("chunker", ChunkerSettings))
-    names = [f"{area}.{name}" for area, model in areas for name in model.model_fields]
-    return tuple(name for name in names if name not in _NOT_OF_A_VERSION)
+    return tuple(f"{area}.{name}" for area, model in areas for name in model.model_fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +100,10 @@ class BuildOrder:
         if self.chunker is not None:
             chunker = self._sized(chunker, window)
         return spec, fitting_chunker(chunker, window)
+
+    def keeps_tokens(self, settings: Settings) -> bool:
+        """Whether the version keeps token vectors. Raises InvalidRequest as `areas` does."""
+        return self.areas(settings)[0].keep_tokens
 
     def _sized(self, chunker: ChunkerSettings, window: int) -> ChunkerSettings:
         """The sizes of the preset, but for those that were ordered by themselves."""

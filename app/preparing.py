@@ -19,6 +19,7 @@ from indexing.encoding.base import Encoder, Progress
 from indexing.long_text import LongText, parts_of
 from indexing.token_codec import TokenCodec, codec_for
 from indexing.token_codes import TokenCodes
+from indexing.token_pooling import pooled
 from indexing.types import (
     Chunk,
     ChunkId,
@@ -27,7 +28,6 @@ from indexing.types import (
     LoadedText,
     Page,
     TextSpan,
-    TokenVectors,
     contextual_text,
     stable_id,
     text_hash,
@@ -192,14 +192,19 @@ def unstage(services: Services, document_id: int, chunker: str) -> None:
 
 
 def encode_missing(
-    services: Services, encoder: Encoder, texts: Mapping[str, str], progress: Progress | None = None
+    services: Services,
+    encoder: Encoder,
+    texts: Mapping[str, str],
+    progress: Progress | None = None,
+    *,
+    with_tokens: bool = False,
 ) -> int:
-    """Encodes those of the texts (by hash) that have no kept vector; gives how many that were."""
+    """Encodes those of the texts (by hash) that have no kept vector, or lack wanted token vectors;
+    gives how many that were."""
     with services.read() as session:
-        with_tokens = services.settings.encoder.keep_tokens
         known = vectors.known(session, encoder.fingerprint, texts, with_tokens=with_tokens)
     missing = {key: text for key, text in texts.items() if key not in known}
-    encode_texts(services, encoder, missing, progress)
+    encode_texts(services, encoder, missing, progress, with_tokens=with_tokens)
     return len(missing)
 
 
@@ -211,11 +216,7 @@ def encode_texts(
     *,
     with_tokens: bool = False,
 ) -> None:
-    """Encodes texts by hash and keeps each part as soon as it is made, so that a kill costs one part.
-
-    Token vectors are made too where that is set or asked for.
-    """
-    with_tokens = with_tokens or services.settings.encoder.keep_tokens
+    """Encodes texts by hash and keeps each part as soon as it is made, so that a kill costs one part."""
     codec = codec_for(encoder.name, encoder.dim) if with_tokens else None
     items = list(texts.items())
     for start in range(0, len(items), TEXTS_A_SAVE):
@@ -226,16 +227,19 @@ def encode_texts(
             for (key, _), vector in zip(part, made.vectors, strict=True)
         ]
         if codec is not None and made.tokens is not None:
-            rows = [_with_tokens(row, codec, of_row) for row, of_row in zip(rows, made.tokens, strict=True)]
+            rows = [
+                _with_tokens(row, codec, pooled(text, of_row))
+                for row, (_, text), of_row in zip(rows, part, made.tokens, strict=True)
+            ]
         with services.write() as session:
             vectors.save(session, encoder.fingerprint, encoder.dim, rows)
         if progress is not None:
             progress(start + len(part), len(items))
 
 
-def _with_tokens(row: vectors.StoredVector, codec: TokenCodec, tokens: TokenVectors) -> vectors.StoredVector:
-    kept = token_vectors.to_bytes(codec.name, codec.encode(tokens.vectors))
-    return replace(row, tokens=kept, n_tokens=len(tokens.vectors))
+def _with_tokens(row: vectors.StoredVector, codec: TokenCodec, tokens: Floats) -> vectors.StoredVector:
+    kept = token_vectors.to_bytes(codec.name, codec.encode(tokens))
+    return replace(row, tokens=kept, n_tokens=len(tokens))
 
 
 def vectors_of(

@@ -20,6 +20,7 @@ from indexing.manifest import Manifest, SegmentRecord, load_manifest
 from indexing.merge_plans import plan_merges
 from indexing.segments import Segment
 from indexing.snapshot import Snapshot
+from indexing.token_codec import TokenCodec, codec_of
 from indexing.types import Ids
 from indexing.version import MERGE_NAME, VersionWriter, with_dead_rows, write_working
 
@@ -93,17 +94,18 @@ class _Merger:
                 groups = plan_merges(snapshot.manifest.segments, self._unclean)
                 if not groups:
                     break
-                n_done += self._merge([snapshot.segments.segments[number] for number in groups[0]])
+                codec = codec_of(snapshot.manifest.spec)
+                n_done += self._merge([snapshot.segments.segments[number] for number in groups[0]], codec)
         if self._purge:
             n_done += self._forget_retired()
         return n_done > 0
 
-    def _merge(self, sources: Sequence[Segment]) -> bool:
+    def _merge(self, sources: Sequence[Segment], codec: TokenCodec | None) -> bool:
         """Whether one segment took the place of these; not if a commit has done away with one meanwhile."""
         shutil.rmtree(self._working, ignore_errors=True)
         parts = [(source.columns(), source.live_rows) for source in sources if source.n_live]
         checkpoint("merge-begun")
-        record = write_working(self._working, MERGE_NAME, parts, self._pause) if parts else None
+        record = write_working(self._working, MERGE_NAME, parts, self._pause, codec) if parts else None
         checkpoint("merge-written")
         with VersionWriter(self._directory) as writer:
             return self._publish(writer, sources, record)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from indexing import token_lists
 from indexing.columns import read_columns, write_columns
 from indexing.errors import IndexDamaged
 from indexing.files import check_file
@@ -24,7 +25,9 @@ from indexing.postings import Postings
 from indexing.spans import spans
 from indexing.sparse_postings import SparsePostings, write_sparse_postings
 from indexing.terms import TermTable
+from indexing.token_codec import TokenCodec
 from indexing.token_codes import TokenCodes, write_token_codes
+from indexing.token_lists import MIN_ROWS, TokenLists
 from indexing.types import Floats, Ids
 from indexing.vectors import Halves, Mask, Rows, VectorStore, write_vectors
 
@@ -57,12 +60,15 @@ class Written:
 
 
 def write_segment(
-    directory: Path, parts: Sequence[tuple[SegmentRows, Rows]], pause: Callable[[], None] = lambda: None
+    directory: Path,
+    parts: Sequence[tuple[SegmentRows, Rows]],
+    pause: Callable[[], None] = lambda: None,
+    codec: TokenCodec | None = None,
 ) -> Written:
     """Writes the given rows of each part as one segment; no chunk may stand twice among them.
 
     Vectors and codes are copied slice by slice, and `pause` is called between slices: what it raises ends the
-    writing.
+    writing. `codec` is that of the tokens; without it they get no lists.
     """
     chunk_ids = np.concatenate([part.chunk_ids[taken] for part, taken in parts])
     order = np.argsort(chunk_ids, kind="stable")
@@ -88,6 +94,8 @@ def write_segment(
     Postings.build(terms).save(directory)
     if tokens := [part.tokens for part, _ in parts if part.tokens is not None]:
         write_token_codes(directory, tokens, owners, rows, pause)
+        if codec is not None and len(rows) >= MIN_ROWS:
+            TokenLists.build(TokenCodes.load(directory, len(rows), codec.width), codec, pause).save(directory)
     if sparse := [part.sparse for part, _ in parts if part.sparse is not None]:
         write_sparse_postings(directory, sparse, owners, rows, pause)
     n_tokens = int(terms.lengths.sum(dtype=np.int64))
@@ -131,6 +139,9 @@ class SegmentFiles:
         self.tokens: TokenCodes | None = None
         if spec.token_bytes:
             self.tokens = TokenCodes.load(directory, record.n_rows, spec.token_bytes)
+        self.token_lists: TokenLists | None = None
+        if any(file.name == f"{record.name}/{token_lists.FILE}" for file in record.files):
+            self.token_lists = TokenLists.load(directory, record.n_rows, spec.dim)
         self.sparse: SparsePostings | None = None
         if spec.sparse_fingerprint is not None:
             self.sparse = SparsePostings.load(directory, record.n_rows)
@@ -150,6 +161,7 @@ class Segment:
         self.postings = files.postings
         self.vectors = files.vectors
         self.tokens = files.tokens
+        self.token_lists = files.token_lists
         self.sparse = files.sparse
         self.live = _live_rows(root, record)
 

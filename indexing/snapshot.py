@@ -8,15 +8,17 @@ from types import TracebackType
 import numpy as np
 
 from indexing.errors import EncoderMismatch, IndexDamaged, IndexMissing
+from indexing.found import Found
 from indexing.lexical import LexicalIndex
 from indexing.manifest import Manifest, SegmentRecord, VersionSpec, load_manifest
 from indexing.nearest import VectorIndex
 from indexing.segment_set import SegmentSet, Selection
 from indexing.segments import Segment, SegmentFiles
 from indexing.sparse_index import SparseIndex
-from indexing.token_codec import codec_named
+from indexing.token_codec import TokenCodec, codec_named
 from indexing.token_codes import Codes, TokenCodes
 from indexing.token_products import best_products
+from indexing.token_search import search_tokens
 from indexing.types import DocumentId, Floats, Ids
 
 _NO_CODES: Codes = np.empty((0, 0), dtype=np.uint8)
@@ -101,11 +103,7 @@ class Snapshot:
 
         Raises KeyError if the version lacks a chunk, IndexMissing if it has no token vectors.
         """
-        if not self.manifest.spec.token_bytes:
-            raise IndexMissing(
-                f"Index version {self.manifest.spec.version} was built without token vectors: run `footnote "
-                "index build`."
-            )
+        self._token_codec_name()
         found: list[Codes] = [_NO_CODES] * len(chunk_ids)
         for segment, positions, rows in self.segments.located(chunk_ids):
             assert segment.tokens is not None
@@ -119,7 +117,7 @@ class Snapshot:
         Raises what `token_codes` does, and EncoderError if this program does not have the codec.
         """
         codes = self.token_codes(chunk_ids)
-        codec = codec_named(self.manifest.spec.token_codec or "", self.manifest.spec.dim)
+        codec = self._codec()
         vectors = codec.decode(np.concatenate([np.empty((0, codec.width), dtype=np.uint8), *codes]))
         return np.split(vectors, np.cumsum([len(part) for part in codes])[:-1]) if codes else []
 
@@ -129,8 +127,28 @@ class Snapshot:
         The vectors are of length 1 at most; 0 for a chunk without tokens. Raises what `token_vectors` does.
         """
         codes = self.token_codes(chunk_ids)
-        codec = codec_named(self.manifest.spec.token_codec or "", self.manifest.spec.dim)
+        codec = self._codec()
         return best_products(vectors, TokenCodes.of(codes, codec.width), codec)
+
+    def search_tokens(
+        self, vectors: Floats, weights: Floats, limit: int, selection: Selection | None = None
+    ) -> Found:
+        """The `limit` best chunks by Σ_i w_i max_j ⟨q_i, d_j⟩, best first, ties by chunk id.
+
+        Recall is that of the lists of centroids (`indexing.token_search`). Raises what `token_vectors` does.
+        """
+        return search_tokens(self.segments, self._codec(), vectors, weights, limit, selection)
+
+    def _codec(self) -> TokenCodec:
+        return codec_named(self._token_codec_name(), self.manifest.spec.dim)
+
+    def _token_codec_name(self) -> str:
+        spec = self.manifest.spec
+        if spec.token_codec is None:
+            raise IndexMissing(
+                f"Index version {spec.version} was built without token vectors: run `footnote index build`."
+            )
+        return spec.token_codec
 
     def documents(self) -> Ids:
         """The ids of all documents with a chunk, sorted."""

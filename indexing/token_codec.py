@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexing.errors import EncoderError
+from indexing.manifest import VersionSpec
 from indexing.token_codes import Codes
 from indexing.types import Floats
 
@@ -74,6 +75,16 @@ def codec_named(name: str, dim: int) -> TokenCodec:
     if name == TRAINED and dim == _trained().dim:
         return _trained()
     raise EncoderError(f"There is no codec {name!r} for token vectors of dimension {dim} in this program.")
+
+
+def codec_of(spec: VersionSpec) -> TokenCodec | None:
+    """The codec of a version's token vectors; None where it keeps none, or this program lacks the codec."""
+    if spec.token_codec is None:
+        return None
+    try:
+        return codec_named(spec.token_codec, spec.dim)
+    except EncoderError:
+        return None
 
 
 class RotatedCodec:

@@ -31,6 +31,7 @@ from indexing.snapshot import Snapshot
 from indexing.sparse_codes import SparseCodes
 from indexing.sparse_postings import SparsePostings
 from indexing.terms import TermTableBuilder
+from indexing.token_codec import TokenCodec, codec_of
 from indexing.token_codes import SpilledCodes, TokenCodes
 from indexing.types import Floats, Ids
 from indexing.vectors import Halves, Mask, Rows
@@ -363,7 +364,8 @@ class Commit:
         return f"segment-{self._next_segment - 1:08d}"
 
     def _write(self, name: str, parts: Sequence[tuple[SegmentRows, Rows]]) -> SegmentRecord:
-        record = write_working(self._directory / f"{name}.new", name, parts)
+        codec = codec_of(self.spec)
+        record = write_working(self._directory / f"{name}.new", name, parts, codec=codec)
         checkpoint("segment-written")
         publish_directory(self._directory / f"{name}.new", self._directory / name)
         checkpoint("segment-renamed")
@@ -382,10 +384,11 @@ def write_working(
     name: str,
     parts: Sequence[tuple[SegmentRows, Rows]],
     pause: Callable[[], None] = lambda: None,
+    codec: TokenCodec | None = None,
 ) -> SegmentRecord:
     """Writes a segment into a working directory, on disk when done, that is to be renamed to `name`."""
     working.mkdir()
-    written = write_segment(working, parts, pause)
+    written = write_segment(working, parts, pause, codec)
     sync_directory(working)
     return SegmentRecord(
         name=name,

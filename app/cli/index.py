@@ -93,6 +93,7 @@ def build_index(
                 collection_id,
                 encoder_spec=encoder_spec,
                 chunker_spec=chunker_spec,
+                keep_tokens=order.keeps_tokens(services.settings),
                 progress=say,
             )
         if activate:

@@ -22,6 +22,9 @@ from indexing.files import publish_directory, sync_directory
 from indexing.loaders.canonical import clean
 from indexing.manifest import FORMAT, VersionSpec
 from indexing.snapshot import Snapshot
+from indexing.token_codec import codec_for
+from indexing.token_codes import TokenCodes
+from indexing.token_pooling import pooled
 from indexing.types import ChunkId, LoadedText, contextual_text, stable_id
 from indexing.version import VersionWriter, create_version
 from retrievers.evaluation.beir import BeirCollection, BeirDocument
@@ -30,7 +33,9 @@ from retrievers.evaluation.errors import EvaluationError
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
 
-CHUNKS_A_BATCH = 1024
+CHUNKS_A_BATCH = 256
+_LAYOUT = "pooled-1"
+"""Part of an index's name: what else than the four below decides what it holds."""
 _FACTS = "collection.json"
 
 T = TypeVar("T")
@@ -70,7 +75,7 @@ def open_index(
 
     Raises EvaluationError if the collection cannot be read.
     """
-    parts = (FORMAT, collection.content_hash(), encoder.fingerprint, chunker_spec.fingerprint)
+    parts = (FORMAT, _LAYOUT, collection.content_hash(), encoder.fingerprint, chunker_spec.fingerprint)
     key = blake2b("/".join(map(str, parts)).encode(), digest_size=8).hexdigest()
     directory = work_dir / f"{collection.name}-{key}"
     try:
@@ -124,6 +129,7 @@ def _build(
     chunks = list(collection_chunks(collection, chunker))
     chunk_seconds = time.perf_counter() - began
     version = directory / "version"
+    codec = codec_for(encoder.name, encoder.dim)
     create_version(
         version,
         VersionSpec(
@@ -132,6 +138,7 @@ def _build(
             encoder_fingerprint=encoder.fingerprint,
             dim=encoder.dim,
             chunker_fingerprint=spec.fingerprint,
+            settings={"token_codec": codec.name, "token_bytes": codec.width},
         ),
     )
     encode_seconds = 0.0
@@ -139,13 +146,18 @@ def _build(
     with VersionWriter(version) as writer, writer.commit(change=1) as commit:
         for done, batch in _batches(iter(chunks)):
             encoding_began = time.perf_counter()
-            vectors = encoder.encode_documents([chunk.text for chunk in batch]).vectors
+            encoding = encoder.encode_documents([chunk.text for chunk in batch], with_tokens=True)
+            tokens = [
+                codec.encode(pooled(chunk.text, of_chunk))
+                for chunk, of_chunk in zip(batch, encoding.tokens or (), strict=True)
+            ]
             encode_seconds += time.perf_counter() - encoding_began
             commit.add(
                 chunk_ids=np.array([chunk.id for chunk in batch], dtype=np.int64),
                 document_ids=np.array([chunk.document_id for chunk in batch], dtype=np.int64),
                 texts=[chunk.text for chunk in batch],
-                vectors=vectors,
+                vectors=encoding.vectors,
+                tokens=TokenCodes.of(tokens, codec.width),
             )
             progress("encode", done + len(batch), len(chunks))
     facts = IndexFacts(

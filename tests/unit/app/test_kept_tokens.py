@@ -11,6 +11,7 @@ from sqlalchemy import delete, select, update
 
 from app import building, deleting, repairing
 from app.db.tables import ChunkRow, VectorRow
+from app.orders import BuildOrder
 from app.services import Services, open_services
 from app.settings import EncoderSettings
 from indexing import token_vectors
@@ -19,6 +20,7 @@ from indexing.encoding.fake import WordEncoder
 from indexing.errors import IndexMissing
 from indexing.merging import merge_version
 from indexing.token_codec import ROTATED, codec_for
+from indexing.token_pooling import pooled
 from indexing.types import Encoding, contextual_text
 from indexing.verification import verify_version
 from tests.service import settings_for
@@ -42,7 +44,14 @@ def encoder() -> Counting:
 
 @pytest.fixture
 def keeping(home: Path, encoder: Counting) -> Iterator[Services]:
-    settings = settings_for(home, "", encoder=EncoderSettings(keep_tokens=True))
+    with open_services(settings_for(home, ""), load=lambda _spec, _dir: encoder) as opened:
+        yield opened
+
+
+@pytest.fixture
+def plain(home: Path, encoder: Counting) -> Iterator[Services]:
+    """Services that make versions without token vectors."""
+    settings = settings_for(home, "", encoder=EncoderSettings(keep_tokens=False))
     with open_services(settings, load=lambda _spec, _dir: encoder) as opened:
         yield opened
 
@@ -91,37 +100,50 @@ def test_they_are_close_to_what_the_encoder_gives(keeping: Services) -> None:
         texts = {chunk.id: chunk.text for chunk in session.scalars(select(ChunkRow))}
         headings = {chunk.id: tuple(chunk.heading_path) for chunk in session.scalars(select(ChunkRow))}
     chunk_ids = np.array(sorted(texts), dtype=np.int64)
-    made = WordEncoder().encode_documents(
-        [contextual_text(headings[i], texts[i]) for i in chunk_ids.tolist()], with_tokens=True
-    )
-    for found, tokens in zip(snapshot.token_vectors(chunk_ids), made.tokens or (), strict=True):
-        assert found.shape == tokens.vectors.shape
-        assert (found * tokens.vectors).sum(axis=1).mean() > 0.85
+    wanted = [contextual_text(headings[i], texts[i]) for i in chunk_ids.tolist()]
+    made = WordEncoder().encode_documents(wanted, with_tokens=True).tokens or ()
+    for found, text, tokens in zip(snapshot.token_vectors(chunk_ids), wanted, made, strict=True):
+        expected = pooled(text, tokens)
+        assert found.shape == expected.shape
+        assert (found * expected).sum(axis=1).mean() > 0.85
 
 
 def test_a_version_without_them_is_built_again_with_them_once_they_are_set(
-    services: Services, home: Path, encoder: Counting
+    plain: Services, keeping: Services, encoder: Counting
 ) -> None:
-    ingest(services, PAGES)
-    plain = building.ensure_active(services, collection_id(services))
-    with pytest.raises(IndexMissing):
-        services.snapshots.get(plain.id).token_vectors(np.empty(0, np.int64))
-    settings = settings_for(home, "", encoder=EncoderSettings(keep_tokens=True))
-    with open_services(settings, load=lambda _spec, _dir: encoder) as keeping:
-        with_tokens = building.build(keeping, collection_id(keeping))
-        assert encoder.n_texts == assert_same_in_both(keeping, with_tokens.id)
-    without = building.build(services, collection_id(services))
-    assert services.snapshots.get(without.id).manifest.spec.token_codec is None
+    ingest(plain, PAGES)
+    without = building.ensure_active(plain, collection_id(plain))
+    with pytest.raises(IndexMissing, match="footnote index build"):
+        plain.snapshots.get(without.id).token_vectors(np.empty(0, np.int64))
+    encoder.n_texts = 0
+    with_tokens = building.build(keeping, collection_id(keeping))
+    assert encoder.n_texts == assert_same_in_both(keeping, with_tokens.id)
+    again = building.build(plain, collection_id(plain))
+    assert plain.snapshots.get(again.id).manifest.spec.token_codec is None
 
 
-def test_a_version_that_has_them_keeps_to_it_when_they_are_not_set_any_more(
-    keeping: Services, home: Path, encoder: Counting
+@pytest.mark.parametrize("made_with", [True, False])
+def test_a_version_keeps_to_what_it_began_with_whatever_is_set_later(
+    keeping: Services, plain: Services, made_with: bool
 ) -> None:
-    ingest(keeping, dict(list(PAGES.items())[:1]))
-    row = building.ensure_active(keeping, collection_id(keeping))
-    with open_services(settings_for(home, ""), load=lambda _spec, _dir: encoder) as plain:
-        ingest(plain, PAGES)
-        assert_same_in_both(plain, row.id)
+    first, then = (keeping, plain) if made_with else (plain, keeping)
+    ingest(first, dict(list(PAGES.items())[:1]))
+    row = building.ensure_active(first, collection_id(first))
+    ingest(then, PAGES)
+    if made_with:
+        assert_same_in_both(then, row.id)
+        return
+    with then.read() as session:
+        assert session.scalars(select(VectorRow).where(VectorRow.tokens.is_not(None))).all() == []
+
+
+def test_a_build_can_be_ordered_with_or_without_them(plain: Services) -> None:
+    ingest(plain, dict(list(PAGES.items())[:1]))
+    for ordered in (True, False):
+        order = BuildOrder(settings={"encoder.keep_tokens": ordered})
+        keep_tokens = order.keeps_tokens(plain.settings)
+        built = building.build(plain, collection_id(plain), keep_tokens=keep_tokens)
+        assert (plain.snapshots.get(built.id).manifest.spec.token_codec is not None) == ordered
 
 
 def test_those_kept_with_eight_bits_are_not_encoded_again(keeping: Services, encoder: Counting) -> None:

@@ -60,8 +60,13 @@ def test_an_unknown_key_is_told_what_is_known(services: Services) -> None:
     with pytest.raises(InvalidRequest, match=r"encoder\.model, .*chunker\.overlap_tokens") as error:
         orders.checked(services.settings, BuildOrder(settings={"encoder.sise": 1}))
     assert error.value.code == "unknown_setting"
-    with pytest.raises(InvalidRequest):
-        orders.checked(services.settings, BuildOrder(settings={"encoder.keep_tokens": True}))
+
+
+def test_whether_token_vectors_are_kept_can_be_ordered(services: Services) -> None:
+    assert BuildOrder().keeps_tokens(services.settings)
+    for ordered, kept in ((True, True), (False, False), ("false", False)):
+        order = orders.checked(services.settings, BuildOrder(settings={"encoder.keep_tokens": ordered}))
+        assert order.keeps_tokens(services.settings) == kept
 
 
 @pytest.mark.parametrize(
