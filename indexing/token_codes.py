@@ -73,7 +73,7 @@ class SpilledCodes:
     """Codes put aside in a file without a name, which is gone when nothing reads it any more."""
 
     def __init__(self, directory: Path, width: int) -> None:
-        self._file = TemporaryFile(dir=directory)  # noqa: SIM115 - closed by `read`, or with the process
+        self._file = TemporaryFile(dir=directory)  # noqa: SIM115 - closed by `read` or `close`
         self._width = width
         self._sizes: list[Rows] = []
 
@@ -90,6 +90,10 @@ class SpilledCodes:
             if starts[-1]:
                 codes = np.memmap(file, np.uint8, "r", shape=(int(starts[-1]), self._width))
         return TokenCodes(codes=codes, starts=starts)
+
+    def close(self) -> None:
+        """Lets go of what no one is going to read."""
+        self._file.close()
 
 
 def write_token_codes(

@@ -190,6 +190,7 @@ class Commit:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._thread.shutdown(cancel_futures=True)
+        self._pending.close()
 
     def replace_documents(self, document_ids: Ids) -> None:
         """Removes everything of these documents that is not added in this commit."""
@@ -458,6 +459,11 @@ class _Pending:
         if len(self._terms):
             self._end_block()
         return self._blocks
+
+    def close(self) -> None:
+        """Lets go of rows that no one is going to write."""
+        if self._tokens is not None:
+            self._tokens.close()
 
     def _begin_block(self) -> None:
         self._chunk_ids: list[Ids] = []
