@@ -61,7 +61,8 @@ def ensure_active(services: Services, collection_id: int) -> IndexVersionRow:
         row = versions.active(session, collection_id)
     if row is not None:
         return row
-    with _new(services, collection_id, services.encoder_spec(), services.chunker_spec()) as row:
+    keep_tokens = services.settings.encoder.keep_tokens
+    with _new(services, collection_id, services.encoder_spec(), services.chunker_spec(), keep_tokens) as row:
         with services.write() as session:
             # Another worker may have been first; its version stays and ours is dropped.
             active = versions.active(session, collection_id)
@@ -79,6 +80,7 @@ def build(
     *,
     encoder_spec: EncoderSpec | None = None,
     chunker_spec: ChunkerSpec | None = None,
+    keep_tokens: bool | None = None,
     progress: Say | None = None,
 ) -> IndexVersionRow:
     """A new version beside the one that is served, holding every document; state `ready` once it is verified.
@@ -89,12 +91,14 @@ def build(
     """
     say = progress or silent
     wanted = (encoder_spec or services.encoder_spec(), chunker_spec or services.chunker_spec())
+    if keep_tokens is None:
+        keep_tokens = services.settings.encoder.keep_tokens
     with ExitStack() as stack:
-        row = stack.enter_context(_resumed(services, collection_id, *wanted))
+        row = stack.enter_context(_resumed(services, collection_id, *wanted, keep_tokens))
         # Only now: the one that is gone on with is not swept away.
         abandoned.sweep(services, collection_id)
         if row is None:
-            row = stack.enter_context(_new(services, collection_id, *wanted))
+            row = stack.enter_context(_new(services, collection_id, *wanted, keep_tokens))
         try:
             _fill(services, row, say)
             checkpoint("version-filled")
@@ -132,7 +136,11 @@ def rebuild(services: Services, row: IndexVersionRow, progress: Say | None = Non
 
 @contextmanager
 def _new(
-    services: Services, collection_id: int, encoder_spec: EncoderSpec, chunker_spec: ChunkerSpec
+    services: Services,
+    collection_id: int,
+    encoder_spec: EncoderSpec,
+    chunker_spec: ChunkerSpec,
+    keep_tokens: bool,
 ) -> Iterator[IndexVersionRow]:
     """A new, empty version in state `building`, under its lock for the block: directory first, then row."""
     encoder = services.encoders.get(encoder_spec)
@@ -146,7 +154,7 @@ def _new(
                 encoder_fingerprint=encoder.fingerprint,
                 dim=encoder.dim,
                 chunker_fingerprint=chunker_spec.fingerprint,
-                settings=_token_settings(services, encoder),
+                settings=_token_settings(keep_tokens, encoder),
             ),
         )
         checkpoint("version-created")
@@ -171,11 +179,15 @@ def _new(
 
 @contextmanager
 def _resumed(
-    services: Services, collection_id: int, encoder_spec: EncoderSpec, chunker_spec: ChunkerSpec
+    services: Services,
+    collection_id: int,
+    encoder_spec: EncoderSpec,
+    chunker_spec: ChunkerSpec,
+    keep_tokens: bool,
 ) -> Iterator[IndexVersionRow | None]:
     """An unfinished version of this kind that no one works on, under its lock for the block; else None."""
     encoder = services.encoders.get(encoder_spec)
-    token_settings = _token_settings(services, encoder)
+    token_settings = _token_settings(keep_tokens, encoder)
     with services.read() as session:
         unfinished = versions.list_all(session, collection_id=collection_id, status="building")
     with ExitStack() as stack:
@@ -214,19 +226,12 @@ def _taken_over(
     return True
 
 
-def _token_settings(services: Services, encoder: Encoder) -> dict[str, Scalar]:
+def _token_settings(keep_tokens: bool, encoder: Encoder) -> dict[str, Scalar]:
     """What the manifest of a new version says of its token vectors: nothing where none are kept."""
-    if not services.settings.encoder.keep_tokens:
+    if not keep_tokens:
         return {}
     codec = codec_for(encoder.name, encoder.dim)
     return {"token_codec": codec.name, "token_bytes": codec.width}
-
-
-def _keeps_tokens(services: Services, row: IndexVersionRow) -> bool:
-    try:
-        return load_manifest(services.settings.indexes_dir / row.id).spec.token_codec is not None
-    except IndexVersionError:
-        return False  # it will be made anew
 
 
 def _fill(services: Services, row: IndexVersionRow, say: Say) -> None:
@@ -249,7 +254,7 @@ def encode_missing(services: Services, row: IndexVersionRow, recipe: Recipe, say
     """Encodes the chunks of a version that lack a vector, or token vectors where it keeps them, in batches
     that are saved one by one."""
     of_recipe = (row.collection_id, recipe.chunker.spec.fingerprint, recipe.encoder.fingerprint)
-    with_tokens = _keeps_tokens(services, row)
+    with_tokens = recipe.with_tokens
     total, done, after = 0, 0, -1
     while True:
         with services.read() as session:

@@ -22,8 +22,9 @@ from app.preparing import chunk_missing, tokens_of, vectors_of
 from indexing.chunking import Chunker, ChunkerSpec
 from indexing.encoding.base import Encoder, Progress
 from indexing.encoding.factory import EncoderSpec
-from indexing.errors import IndexOutdated
+from indexing.errors import IndexOutdated, IndexVersionError
 from indexing.files import checkpoint
+from indexing.manifest import load_manifest
 from indexing.token_codec import codec_named
 from indexing.version import Commit, VersionWriter
 
@@ -42,11 +43,18 @@ class Recipe:
 
     encoder: Encoder
     chunker: Chunker
+    with_tokens: bool = False
+    """Whether token vectors are kept too."""
 
 
 def recipe_of(services: Services, row: IndexVersionRow) -> Recipe:
     encoder = services.encoders.get(EncoderSpec(**row.encoder_spec))
-    return Recipe(encoder, Chunker(ChunkerSpec(**row.chunker_spec), encoder.count_tokens))
+    chunker = Chunker(ChunkerSpec(**row.chunker_spec), encoder.count_tokens)
+    try:
+        spec = load_manifest(services.settings.indexes_dir / row.id).spec
+    except IndexVersionError:
+        return Recipe(encoder, chunker)  # it will be made anew
+    return Recipe(encoder, chunker, spec.token_codec is not None)
 
 
 def lagging(services: Services) -> list[str]:

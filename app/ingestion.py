@@ -27,11 +27,11 @@ from app.db import jobs as queue
 from app.db.batches import LoadedRevision, RevisionFile
 from app.db.dialects import in_batches
 from app.db.tables import JobRow
+from app.following import Recipe
 from app.intake import remove_files
 from app.preparing import TEXTS_A_SAVE, chunks_of, encode_missing
 from app.settings import Settings
 from indexing.chunking import Chunker
-from indexing.encoding.base import Encoder
 from indexing.errors import LoadError
 from indexing.files import checkpoint
 from indexing.loaders import LoaderPool
@@ -137,7 +137,7 @@ def _ingest_together(
     version = building.ensure_active(services, collection_id)
     recipe = following.recipe_of(services, version)
     cut = cut_all(board, load(services, pool, board, begun), recipe.chunker)
-    encoded = encode(services, board, recipe.encoder, cut)
+    encoded = encode(services, board, recipe, cut)
     checkpoint("batch-encoded")
     saved = save(services, board, collection_id, encoded, version.chunker_fingerprint)
     checkpoint("batch-saved")
@@ -208,7 +208,7 @@ def _cut(board: Board, item: Begun, text: LoadedText, chunker: Chunker) -> Cut:
     return Cut(job=item.job, file=item.file, text=text, chunks=made)
 
 
-def encode(services: Services, board: Board, encoder: Encoder, cut: Sequence[Cut]) -> list[Cut]:
+def encode(services: Services, board: Board, recipe: Recipe, cut: Sequence[Cut]) -> list[Cut]:
     """Encodes the chunks' texts; gives the documents whose jobs were not stopped meanwhile.
 
     A part of the chunks at a time: each part is kept as it is made, and then forgotten.
@@ -217,7 +217,7 @@ def encode(services: Services, board: Board, encoder: Encoder, cut: Sequence[Cut
     done, total = 0, sum(len(item.chunks) for item in cut)
     for part in in_batches(_texts(cut, live), TEXTS_A_SAVE):
         texts = {text_hash(text): text for job_id, text in part if job_id in live}
-        encode_missing(services, encoder, texts)
+        encode_missing(services, recipe.encoder, texts, with_tokens=recipe.with_tokens)
         done += len(part)
         board.progress([item.job for item in live.values()], "encode", done, total)
         if done < total:

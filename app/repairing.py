@@ -314,5 +314,5 @@ def _settle_vectors(services: Services, row: IndexVersionRow, recipe: Recipe) ->
         with services.write() as session:
             inventory.forget_vectors_of(session, row.encoder_fingerprint, differing)
         texts = {text_hash: entry.text for text_hash, entry in differing.items()}
-        encode_texts(services, recipe.encoder, texts)
+        encode_texts(services, recipe.encoder, texts, with_tokens=recipe.with_tokens)
         _index_again(services, row, recipe, {entry.document_id for entry in differing.values()})

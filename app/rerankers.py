@@ -11,6 +11,7 @@ from app.errors import InvalidRequest
 from app.language_model import needed
 from retrievers.base import Reranker
 from retrievers.reranking.cross_encoder import CrossEncoderModel, CrossEncoderReranker, load_cross_encoder
+from retrievers.reranking.late import LateInteractionReranker
 from retrievers.reranking.listwise import LlmReranker
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ def _cross_encoder(parts: RerankParts) -> Reranker:
     return CrossEncoderReranker(model, seconds=settings.seconds, note=parts.note)
 
 
+def _late(parts: RerankParts) -> Reranker:
+    return LateInteractionReranker(parts.resources.snapshot, parts.encoder)
+
+
 def _llm(parts: RerankParts) -> Reranker:
     settings = parts.settings.rerank
     return LlmReranker(
@@ -66,7 +71,7 @@ def _llm(parts: RerankParts) -> Reranker:
     )
 
 
-RERANKERS: Mapping[str, Build] = {"cross_encoder": _cross_encoder, "llm": _llm}
+RERANKERS: Mapping[str, Build] = {"late": _late, "cross_encoder": _cross_encoder, "llm": _llm}
 """By name, in the order in which they are told to people."""
 
 

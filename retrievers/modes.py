@@ -17,6 +17,7 @@ from retrievers.dense import DenseRetriever, query_vector
 from retrievers.fused import FusedRetriever, FusionSpec, Part
 from retrievers.fusion import ALPHA, RRF_K
 from retrievers.hybrid import CANDIDATE_K, HybridRetriever
+from retrievers.late_interaction import LateInteractionRetriever, query_tokens
 from retrievers.ngram import NgramRetriever
 from retrievers.nodes import NO_NODES, Nodes
 from retrievers.types import Mode, Query
@@ -109,6 +110,13 @@ MODES: Mapping[Mode, ModeSpec] = {
     "rrf": ModeSpec(title="BM25 and vectors, by reciprocal rank fusion", build=_rrf),
     "rank_bm25": ModeSpec(
         title="BM25 in memory by the rank-bm25 package", build=_rank_bm25, needs_vector=False
+    ),
+    "late": ModeSpec(
+        title="tokens, by MaxSim over the token vectors of each chunk",
+        build=lambda it: LateInteractionRetriever(it.snapshot),
+        needs_tokens=True,
+        infimum=lambda query: -float(len(query_tokens(query).vectors)),
+        score=lambda it, query, chunk_ids: LateInteractionRetriever(it.snapshot).score(query, chunk_ids),
     ),
     "fused": ModeSpec(
         title="any retrievers that are named, fused as is said", build=lambda it: _fused(it, FusionSpec())
