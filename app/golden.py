@@ -98,8 +98,8 @@ class GoldenRun:
 
 
 @dataclass(frozen=True, slots=True)
-class _Target:
-    """Where an expectation lies; `spans` is None for a document as a whole."""
+class Target:
+    """Where an expectation lies in the served text; `spans` is None for a document as a whole."""
 
     document_id: int
     spans: tuple[Span, ...] | None
@@ -150,7 +150,7 @@ def run(
     with services.read() as session:
         collection = collections.get(session, collection_id)
         questions = golden.list_all(session, collection_id)
-        targets = _targets(session, collection_id, questions)
+        targets = targets_of(session, collection_id, questions)
         version_id = version_id or collection.active_version_id
     outcomes: list[Outcome] = []
     for question in questions:
@@ -163,7 +163,7 @@ def run(
         )
         stale = all(isinstance(targets[item], str) for item in question.expected)
         passages = () if stale else search(services, request).passages
-        outcomes.append(_outcome(question, targets, passages, top_k))
+        outcomes.append(outcome_of(question, targets, passages, top_k))
         if progress is not None:
             progress("ask", len(outcomes), len(questions))
     return GoldenRun(version_id=version_id, mode=chosen, top_k=top_k, outcomes=tuple(outcomes))
@@ -248,9 +248,9 @@ def _find(session: Session, collection_id: int, name: str) -> DocumentRow:
     return document
 
 
-def _targets(
+def targets_of(
     session: Session, collection_id: int, questions: Sequence[GoldenQuestion]
-) -> dict[Expected, _Target | Stale]:
+) -> dict[Expected, Target | Stale]:
     """Where each expectation lies now; texts are read one at a time, since there may be large ones."""
     quotes: dict[str, set[str | None]] = {}
     for question in questions:
@@ -265,7 +265,7 @@ def _targets(
 
 def _targets_in(
     session: Session, collection_id: int, source: str, quotes: set[str | None]
-) -> dict[str | None, _Target | Stale]:
+) -> dict[str | None, Target | Stale]:
     document = documents.get_by_source(session, collection_id, source)
     if document is None:
         return dict.fromkeys(quotes, "document_missing")
@@ -274,19 +274,20 @@ def _targets_in(
     text = None
     if quotes != {None}:
         text = documents.get_revision(session, document.id, document.revision).text
-    found: dict[str | None, _Target | Stale] = {}
+    found: dict[str | None, Target | Stale] = {}
     for quote in quotes:
         spans = occurrences(quote, text or "") if quote is not None else None
-        found[quote] = "quote_missing" if spans == () else _Target(document.id, spans)
+        found[quote] = "quote_missing" if spans == () else Target(document.id, spans)
     return found
 
 
-def _outcome(
+def outcome_of(
     question: GoldenQuestion,
-    targets: Mapping[Expected, _Target | Stale],
+    targets: Mapping[Expected, Target | Stale],
     passages: Sequence[Passage],
     top_k: int,
 ) -> Outcome:
+    """What became of a question whose search gave these passages, ranked from 1."""
     items = tuple(_item(expected, targets[expected], passages) for expected in question.expected)
     ranks = [item.rank for item in items if item.stale is None]
     values: dict[Metric, float] | None = None
@@ -295,8 +296,8 @@ def _outcome(
     return Outcome(question=question, items=items, values=values)
 
 
-def _item(expected: Expected, target: _Target | Stale, passages: Sequence[Passage]) -> Item:
-    if not isinstance(target, _Target):
+def _item(expected: Expected, target: Target | Stale, passages: Sequence[Passage]) -> Item:
+    if not isinstance(target, Target):
         return Item(expected=expected, rank=None, stale=target)
     own = [passage for passage in passages if passage.chunk.document_id == target.document_id]
     if target.spans is None:

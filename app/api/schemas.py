@@ -489,6 +489,7 @@ class GoldenOut(Response):
     question: str
     expected: list[GoldenExpectedOut]
     created_at: datetime
+    generator: str | None = Field(None, description="What made the question; null where a person did")
 
 
 class GoldenList(Response):

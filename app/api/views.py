@@ -303,6 +303,7 @@ def golden_out(question: GoldenQuestion, collection: str) -> GoldenOut:
         question=question.question,
         expected=[GoldenExpectedOut(source=item.source, quote=item.quote) for item in question.expected],
         created_at=question.created_at,
+        generator=question.generator,
     )
 
 

@@ -19,7 +19,10 @@ from app.cli.maintenance import db_app, doctor_command
 from app.cli.records import documents_app, jobs_app
 from app.cli.search import ask_command, search_command
 from app.cli.serve import quickstart_command, serve_command, worker_command
+from app.cli.similar import similar_command
 from app.cli.sync import sync_command
+from app.cli.train import train_app
+from app.cli.tune import tune_command
 
 app = typer.Typer(
     name="footnote",
@@ -53,16 +56,19 @@ app.command("ingest")(ingest_command)
 app.command("sync")(sync_command)
 app.command("search")(search_command)
 app.command("explain")(explain_command)
+app.command("similar")(similar_command)
 app.command("ask")(ask_command)
 app.command("serve")(serve_command)
 app.command("worker")(worker_command)
 app.command("quickstart")(quickstart_command)
 app.command("eval")(eval_command)
+app.command("tune")(tune_command)
 app.command("backup")(backup_command)
 app.command("restore")(restore_command)
 app.command("doctor")(doctor_command)
 app.add_typer(index_app, name="index")
 app.add_typer(golden_app, name="golden")
+app.add_typer(train_app, name="train")
 app.add_typer(documents_app, name="documents")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(db_app, name="db")

@@ -26,7 +26,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.util import identity_key
 
-from app.db import collections, nodes, revisions
+from app.db import collections, generated, nodes, revisions
 from app.db.attributes import set_attributes
 from app.db.dialects import in_batches, insert
 from app.db.errors import DocumentNotFound
@@ -327,6 +327,9 @@ def delete_all(
     for batch in in_batches(present):
         # The documents first, as whoever publishes locks them.
         session.execute(wanted.where(DocumentRow.id.in_(batch)).with_for_update()).all()
+        sources = session.scalars(select(DocumentRow.source).where(DocumentRow.id.in_(batch)))
+        if n_questions := generated.forget(session, collection_id, sources):
+            rows["golden_questions"] += n_questions
         contents.update(
             session.scalars(select(RevisionRow.content_hash).where(RevisionRow.document_id.in_(batch)))
         )

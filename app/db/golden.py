@@ -1,4 +1,6 @@
-"""Golden questions: `put` · `get` · `list_all` · `remove` · `rename_source`. The caller commits.
+"""Golden questions: `put` · `get` · `list_all` · `remove` · `remove_generated` · `rename_source`.
+
+The caller commits.
 
 A question is known by its collection and its words: putting it again adds to what it expects.
 """
@@ -32,10 +34,13 @@ class Expected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenQuestion:
+    """`generator` names what made the question, with its version; None where a person did."""
+
     id: int
     question: str
     expected: tuple[Expected, ...]
     created_at: datetime
+    generator: str | None = None
 
 
 def put(
@@ -44,9 +49,12 @@ def put(
     question: str,
     expected: Sequence[Expected],
     *,
+    generator: str | None = None,
     now: datetime | None = None,
 ) -> GoldenQuestion:
     """Keep a question; where it is kept already, it expects the new things too.
+
+    A generated question that a person puts becomes the person's.
 
     Raises CollectionNotFound, InvalidText.
     """
@@ -62,11 +70,14 @@ def put(
             question=checked_text("question", question),
             expected=[],
             created_at=now or utc_now(),
+            generator=generator,
         )
         .on_conflict_do_nothing()
     )
     row = session.get_one(GoldenQuestionRow, key, populate_existing=True, with_for_update=True)
     row.expected = _plain(dict.fromkeys((*_expected(row), *expected)))
+    if generator is None:
+        row.generator = None
     session.flush()
     return _question(row)
 
@@ -101,6 +112,17 @@ def remove(session: Session, question_id: int) -> None:
         raise GoldenQuestionNotFound("there is no such golden question")
 
 
+def remove_generated(session: Session, collection_id: int) -> int:
+    """Forget the questions that no person put; how many."""
+    statement = (
+        delete(GoldenQuestionRow)
+        .where(GoldenQuestionRow.collection_id == collection_id, GoldenQuestionRow.generator.is_not(None))
+        .returning(GoldenQuestionRow.id)
+        .execution_options(synchronize_session=False)
+    )
+    return len(session.scalars(statement).all())
+
+
 def rename_source(session: Session, collection_id: int, renamed: Mapping[str, str]) -> int:
     """Let the questions expect a document under its new source; in how many that was one they expect."""
     statement = select(GoldenQuestionRow).where(GoldenQuestionRow.collection_id == collection_id)
@@ -117,7 +139,11 @@ def rename_source(session: Session, collection_id: int, renamed: Mapping[str, st
 
 def _question(row: GoldenQuestionRow) -> GoldenQuestion:
     return GoldenQuestion(
-        id=row.id, question=row.question, expected=_expected(row), created_at=row.created_at
+        id=row.id,
+        question=row.question,
+        expected=_expected(row),
+        created_at=row.created_at,
+        generator=row.generator,
     )
 
 

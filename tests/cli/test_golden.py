@@ -68,6 +68,24 @@ def test_what_is_exported_can_be_imported(filled: Footnote, pages: Path, tmp_pat
     assert filled.json("golden", "export") == before
 
 
+def test_questions_are_generated_marked_and_removed_apart(filled: Footnote, pages: Path) -> None:
+    filled("golden", "add", "lease", "--source", pages / "leases.md")
+    shown = filled.json("golden", "generate", "-n", 4, "--dry-run")
+    assert shown["kept"] is False
+    assert len(filled.json("golden", "list")["data"]) == 1
+    made = filled.json("golden", "generate", "-n", 4)
+    assert made["questions"] == shown["questions"] != []
+    kept = filled.json("golden", "list")["data"]
+    assert [item["generator"] for item in kept] == [None] + ["sentences-1"] * len(made["questions"])
+    run = filled.json("golden", "run", "--mode", "bm25")
+    assert run["n_stale"] == 0
+    assert run["recall"]["mean"] == 1.0
+    assert filled("golden", "generate", "--remove-generated").out == f"{len(made['questions'])} removed\n"
+    assert [item["question"] for item in filled.json("golden", "list")["data"]] == ["lease"]
+    assert "llm_not_configured" in filled("golden", "generate", "--from", "llm", code=1).err
+    filled("golden", "generate", "--from", "magic", code=2)
+
+
 def test_wrong_usage_is_said(filled: Footnote, pages: Path, tmp_path: Path) -> None:
     filled("golden", "add", " ", "--source", pages / "leases.md", code=2)
     filled("golden", "add", "q", "--source", "a", "--source", "b", "--quote", "c", code=2)

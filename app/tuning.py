@@ -1,0 +1,200 @@
+"""Learning how a collection is searched best, on its golden questions or on ones made for this.
+
+The present settings and others are asked every question; `retrievers.tuning.decide` says whether another is
+adopted. What is adopted is kept with its evidence and holds for every search of the collection from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from app import golden, golden_generation
+from app.db import collections, tunings
+from app.db import golden as questions
+from app.db.golden import GoldenQuestion
+from app.db.tunings import StoredTuning
+from app.db.types import utc_now
+from app.errors import InvalidRequest
+from app.searching import load_passages, tuned
+from retrievers.evaluation.significance import Doubles
+from retrievers.modes import MODES, Resources
+from retrievers.pipeline import MARGIN, Pipeline
+from retrievers.tuning import GRIDS, MIN_QUESTIONS, Decision, Setting, decide, settings_to_try
+from retrievers.types import Hit, Mode, Passage, Query
+
+if TYPE_CHECKING:
+    from app.indexes import OpenIndex
+    from app.services import Services
+
+TOP_K = golden.TOP_K
+METRIC: golden.Metric = "ndcg"
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuned:
+    """What was tried, and what came of it; `kept` says whether searches use it from now on."""
+
+    mode: Mode
+    metric: str
+    generator: str | None
+    decision: Decision
+    kept: bool
+
+
+def tune(
+    services: Services,
+    collection: str,
+    *,
+    mode: Mode | None = None,
+    n_synthetic: int = 0,
+    min_questions: int = MIN_QUESTIONS,
+    dry_run: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Tuned:
+    """Learns the settings of a mode (None: that of the settings) for a collection, and keeps what helps.
+
+    On the golden questions, or on `n_synthetic` made from the collection, which are not kept. Raises
+    CollectionNotFound, InvalidRequest (`nothing_to_tune`, `no_questions`), and what `search` raises.
+    """
+    chosen = mode or services.settings.search.mode
+    if chosen not in GRIDS:
+        raise InvalidRequest(
+            f"The mode {chosen} has nothing to learn: {', '.join(GRIDS)}.", code="nothing_to_tune"
+        )
+    with services.read() as session:
+        row = collections.get_by_name(session, collection)
+        asked: Sequence[GoldenQuestion] = questions.list_all(session, row.id)
+        stored = tunings.get(session, row.id)
+    generator = None
+    if n_synthetic:
+        made = golden_generation.generate(services, collection, n_synthetic, seed=seed, progress=progress)
+        asked, generator = _as_questions(made), made.generator
+    if not asked or row.active_version_id is None:
+        raise InvalidRequest(
+            f"The collection {collection} has no golden questions: add some, import or generate them.",
+            code="no_questions",
+        )
+    index = tuned(services.indexes.serving(row.id, row.active_version_id), stored)
+    settings = settings_to_try(chosen, index.resources.tuning)
+    values = _values(services, row.id, index, chosen, asked, settings, progress)
+    if not len(values):
+        raise InvalidRequest("All that the questions expect is stale.", code="no_questions")
+    decision = decide(values, settings, min_questions=min_questions, seed=seed)
+    found = Tuned(
+        mode=chosen,
+        metric=f"{METRIC}@{TOP_K}",
+        generator=generator,
+        decision=decision,
+        kept=decision.is_adopted and not dry_run,
+    )
+    if found.kept:
+        with services.write() as session:
+            before = {} if stored is None else stored.values
+            tunings.put(session, row.id, {**before, **decision.chosen}, _evidence(found, index, settings))
+    return found
+
+
+def show(services: Services, collection: str) -> StoredTuning | None:
+    """What searches of a collection use in place of the settings. Raises CollectionNotFound."""
+    with services.read() as session:
+        return tunings.get(session, collections.get_by_name(session, collection).id)
+
+
+def reset(services: Services, collection: str) -> bool:
+    """Lets the searches of a collection follow the settings again; whether something was learned."""
+    with services.write() as session:
+        return tunings.remove(session, collections.get_by_name(session, collection).id)
+
+
+def _as_questions(made: golden_generation.Generated) -> list[GoldenQuestion]:
+    """The questions that were made as golden ones, kept nowhere."""
+    now: datetime = utc_now()
+    return [
+        GoldenQuestion(
+            id=number,
+            question=item.question,
+            expected=(item.expected,),
+            created_at=now,
+            generator=made.generator,
+        )
+        for number, item in enumerate(made.questions)
+    ]
+
+
+def _evidence(found: Tuned, index: OpenIndex, settings: Sequence[Setting]) -> Mapping[str, Any]:
+    return {
+        "mode": found.mode,
+        "metric": found.metric,
+        "questions": "golden" if found.generator is None else found.generator,
+        "n_settings": len(settings),
+        "before": dict(settings[0]),
+        "index_version": index.snapshot.manifest.spec.version,
+        "encoder": index.encoder.name,
+        **asdict(found.decision),
+    }
+
+
+def _values(
+    services: Services,
+    collection_id: int,
+    index: OpenIndex,
+    mode: Mode,
+    asked: Sequence[GoldenQuestion],
+    settings: Sequence[Setting],
+    progress: Progress | None,
+) -> Doubles:
+    """The metric of every question that is not stale under every setting, shape (n_questions, n_settings)."""
+    with services.read() as session:
+        targets = golden.targets_of(session, collection_id, asked)
+    ways = [_way(index, mode, setting) for setting in settings]
+    rows = []
+    for done, question in enumerate(asked, start=1):
+        if not all(isinstance(targets[item], str) for item in question.expected):
+            found = _ranked(ways, question.question)
+            loaded = _loaded(services, collection_id, found)
+            outcomes = [
+                golden.outcome_of(question, targets, _passages(hits, loaded), TOP_K) for hits in found
+            ]
+            rows.append([outcome.values[METRIC] for outcome in outcomes if outcome.values is not None])
+        if progress is not None:
+            progress("ask", done, len(asked))
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(settings))
+
+
+def _way(index: OpenIndex, mode: Mode, setting: Setting) -> Pipeline:
+    """The steps of a search under a setting: those that the search takes when it is adopted."""
+    resources: Resources = index.resources
+    spec = MODES[mode]
+    return Pipeline(
+        retriever=spec.build(replace(resources, tuning=replace(resources.tuning, **setting))),  # type: ignore[arg-type]
+        encoder=index.encoder,
+        needs_vector=spec.needs_vector,
+        needs_tokens=spec.needs_tokens,
+    )
+
+
+def _ranked(ways: Sequence[Pipeline], text: str) -> list[list[Hit]]:
+    """The hits of each way; the query is encoded once."""
+    transformed = ways[0].transform(text)
+    queries = ways[0].encode(Query(text=text), transformed)
+    return [way.retrieve(queries, transformed, TOP_K + MARGIN) for way in ways]
+
+
+def _loaded(services: Services, collection_id: int, found: Sequence[Sequence[Hit]]) -> Mapping[int, Passage]:
+    hits = {hit.chunk_id: hit for ranking in found for hit in ranking}
+    return {
+        passage.chunk.id: passage for passage in load_passages(services, collection_id, list(hits.values()))
+    }
+
+
+def _passages(hits: Sequence[Hit], loaded: Mapping[int, Passage]) -> list[Passage]:
+    there = [loaded[hit.chunk_id] for hit in hits if hit.chunk_id in loaded][:TOP_K]
+    return [replace(passage, rank=rank) for rank, passage in enumerate(there, start=1)]
