@@ -12,13 +12,25 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
 from app import problems
-from app.api import answers, collections, deletions, documents, explain, golden, health, indexes, jobs, search
+from app.api import (
+    answers,
+    collections,
+    deletions,
+    documents,
+    explain,
+    golden,
+    health,
+    indexes,
+    jobs,
+    search,
+    similar,
+)
 from app.api.idempotency import IdempotencyMiddleware
 from app.api.middleware import GuardMiddleware, RequestIdMiddleware
 from app.places import PlacesMiddleware
 from app.services import Services
 
-BOUNDED = frozenset({"/v1/search", "/v1/explain", "/v1/answer", "/v1/golden/run"})
+BOUNDED = frozenset({"/v1/search", "/v1/explain", "/v1/similar", "/v1/tags", "/v1/answer", "/v1/golden/run"})
 """What takes a place: the work that keeps a core busy."""
 
 DESCRIPTION = "Answers over your own documents, with a checked footnote on every sentence."
@@ -44,7 +56,19 @@ def create_app(services: Services, hosts: tuple[str, ...] = ()) -> FastAPI:
     app.add_middleware(GuardMiddleware, hosts=hosts)
     app.add_middleware(RequestIdMiddleware, registry=services.registry)
     problems.install(app)
-    for area in (health, collections, documents, deletions, jobs, search, explain, answers, indexes, golden):
+    for area in (
+        health,
+        collections,
+        documents,
+        deletions,
+        jobs,
+        search,
+        explain,
+        similar,
+        answers,
+        indexes,
+        golden,
+    ):
         app.include_router(area.router)
 
     page = (Path(__file__).parent / "api" / "page.html").read_text(encoding="utf-8")

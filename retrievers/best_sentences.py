@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from indexing.sentences import split_sentences
-from indexing.types import Floats, TokenVectors
+from indexing.types import TokenVectors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,25 +36,6 @@ def score_sentences(
         if inside.any():
             score = float(products[:, inside].max(axis=1).mean())
             found.append(SentenceScore(start=start, end=end, score=score))
-    return found
-
-
-def pooled_sentences(
-    text: str, tokens: TokenVectors, vector: Floats, *, skipped: int = 0
-) -> list[SentenceScore]:
-    """The cosine of the query's vector with the mean of each sentence's token vectors.
-
-    The sub-sentence encoder's pooling, Chen et al. 2023, https://arxiv.org/abs/2311.04335, section 3, without
-    its training.
-    """
-    starts = tokens.offsets[:, 0] - skipped
-    found = []
-    for start, end in split_sentences(text):
-        inside = (starts >= start) & (starts < end)
-        if inside.any():
-            mean = tokens.vectors[inside].mean(axis=0)
-            length = float(np.linalg.norm(mean)) or 1.0
-            found.append(SentenceScore(start=start, end=end, score=float(mean @ vector) / length))
     return found
 
 
