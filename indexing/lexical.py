@@ -40,6 +40,20 @@ _KEPT_BUFFERS = 4
 _ROUNDING = 1e-6
 
 
+WeightedTerms = Mapping[int, float]
+"""A query of terms by their keys (`indexing.terms.term_key`), each with a weight above 0: 1 for each time it
+stands in a text that is searched with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkTerms:
+    """The distinct terms of a chunk by their keys, how often each stands there, and how many stand there."""
+
+    keys: NDArray[np.uint64]
+    counts: NDArray[np.uint8]
+    length: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Span:
     """Where the postings of a term begin and end in a segment; `number` is the term's in the query."""
@@ -77,12 +91,12 @@ class LexicalIndex:
         self._impacts = term_weight(counts, coded_lengths(), average_length).ravel()
         self._highest_impact = float(self._impacts.max())
 
-    def search(self, text: str, limit: int, selection: Selection | None = None) -> Found:
-        """The `limit` best chunks that share a term with the text, best first, ties by chunk id.
+    def search(self, query: str | WeightedTerms, limit: int, selection: Selection | None = None) -> Found:
+        """The `limit` best chunks that share a term with the query, best first, ties by chunk id.
 
         Fewer only if fewer share one. Raises IndexDamaged for postings that point to no row.
         """
-        terms = self._terms(text)
+        terms = self._terms(query)
         found = best([], limit)
         if limit < 1:
             return found
@@ -96,9 +110,9 @@ class LexicalIndex:
             found = best([found, segment.found(rows, scores)], limit)
         return found
 
-    def score(self, text: str, chunk_ids: Ids) -> Floats:
-        """BM25 of every given chunk, 0 for one without a term of the text; KeyError for one not there."""
-        terms = self._terms(text)
+    def score(self, query: str | WeightedTerms, chunk_ids: Ids) -> Floats:
+        """BM25 of every given chunk, 0 for one without a term of the query; KeyError for one not there."""
+        terms = self._terms(query)
         scores = np.zeros(len(chunk_ids), dtype=np.float32)
         for segment, positions, rows in self._segments.located(chunk_ids):
             scores[positions] = self._scores_of(segment, rows, terms)
@@ -140,20 +154,41 @@ class LexicalIndex:
         """The terms of a text, in order, as often as they stand there."""
         return list(self._analyzer.analyze(text))
 
-    def _terms(self, text: str) -> _Terms:
-        repeats = Counter(self._analyzer.analyze(text))
-        counted = sorted((term_key(term), term) for term in repeats)
-        keys = np.array([key for key, _ in counted], dtype=np.uint64)
+    def weighted_terms(self, text: str) -> dict[int, float]:
+        """The keys of the terms of a text, each with how often it stands there."""
+        return {term_key(term): float(n) for term, n in Counter(self._analyzer.analyze(text)).items()}
+
+    def terms_in(self, chunk_ids: Ids) -> list[ChunkTerms]:
+        """The terms of every given chunk; raises KeyError for a chunk that is not there."""
+        found: dict[int, ChunkTerms] = {}
+        for segment, positions, rows in self._segments.located(chunk_ids):
+            table = segment.terms
+            for position, row in zip(positions.tolist(), rows.tolist(), strict=True):
+                entries = slice(table.starts[row], table.starts[row + 1])
+                found[position] = ChunkTerms(
+                    keys=table.vocabulary[table.ordinals[entries]],
+                    counts=table.counts[entries],
+                    length=int(table.lengths[row]),
+                )
+        return [found[position] for position in range(len(chunk_ids))]
+
+    def _terms(self, query: str | WeightedTerms) -> _Terms:
+        if isinstance(query, str):
+            repeats: Mapping[str, float] = Counter(self._analyzer.analyze(query))
+            counted = sorted((term_key(term), term, weight) for term, weight in repeats.items())
+        else:
+            counted = sorted((key, "", weight) for key, weight in query.items())
+        keys = np.array([key for key, _, _ in counted], dtype=np.uint64)
         spans = {segment: list(_spans(segment, keys)) for segment in self._segments.segments}
         frequencies = [0] * len(counted)
         for segment, found in spans.items():
             for span in found:
                 frequencies[span.number] += self._frequency(segment, span)
         return _Terms(
-            texts=tuple(term for _, term in counted),
+            texts=tuple(term for _, term, _ in counted),
             weights=tuple(
-                idf(self._segments.n_live, frequency) * repeats[term]
-                for (_, term), frequency in zip(counted, frequencies, strict=True)
+                idf(self._segments.n_live, frequency) * weight
+                for (_, _, weight), frequency in zip(counted, frequencies, strict=True)
             ),
             spans=spans,
         )

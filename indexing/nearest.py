@@ -69,6 +69,13 @@ class VectorIndex:
             vectors[positions] = segment.vectors.halves[rows]
         return vectors
 
+    def take(self, chunk_ids: Ids) -> Floats:
+        """The stored vector of every given chunk, shape (n, dim); raises KeyError for one not there."""
+        vectors = np.empty((len(chunk_ids), self._segments.dim), dtype=np.float32)
+        for segment, positions, rows in self._segments.located(chunk_ids):
+            vectors[positions] = segment.vectors.halves[rows]
+        return vectors
+
     def _nearest(self, vector: Floats, depth: int, selection: Selection) -> Found:
         n_wanted = depth * REFINE_FACTOR
         parts, scans = [], []

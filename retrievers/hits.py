@@ -42,6 +42,13 @@ def to_hits(
     ]
 
 
+def ranks_in(chunk_ids: Ids, ranking: Ids) -> Ids:
+    """The rank of each chunk (sorted ids), 0 where the ranking lacks it."""
+    ranks = np.zeros(len(chunk_ids), dtype=np.int64)
+    ranks[np.searchsorted(chunk_ids, ranking)] = np.arange(1, len(ranking) + 1)
+    return ranks
+
+
 def fuse_rankings(
     rankings: Sequence[Sequence[Hit]], weights: Sequence[float], *, k: int, top_k: int
 ) -> list[Hit]:

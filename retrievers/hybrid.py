@@ -1,4 +1,4 @@
-"""Lexical and dense retrieval in one, the default."""
+"""Lexical and dense retrieval in one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from indexing.snapshot import Snapshot
 from indexing.types import Floats, Ids
 from retrievers.dense import query_vector
 from retrievers.fusion import ALPHA, RRF_K, Doubles, ScoredList, convex_shares, fuse
-from retrievers.hits import to_hits
+from retrievers.hits import ranks_in, to_hits
 from retrievers.types import Hit, Query
 
 CANDIDATE_K = 100
@@ -63,7 +63,7 @@ class HybridRetriever:
         else:
             shares = _reciprocal_ranks(rankings, self._rrf_k)
         by: Floats = (shares["dense"] + shares["bm25"]).astype(np.float32)
-        ranks = {name: _ranks(chunk_ids, ranking) for name, ranking in rankings.items()}
+        ranks = {name: ranks_in(chunk_ids, ranking) for name, ranking in rankings.items()}
         return to_hits(chunk_ids, documents[places], scores, by=by, top_k=top_k, shares=shares, ranks=ranks)
 
 
@@ -74,10 +74,3 @@ def _reciprocal_ranks(rankings: Mapping[str, Ids], k: int) -> Mapping[str, Doubl
         for name, ranking in rankings.items()
     }
     return fuse(lists, "rrf", k=k).shares
-
-
-def _ranks(chunk_ids: Ids, ranking: Ids) -> Ids:
-    """The rank of each chunk (sorted ids), 0 where the ranking lacks it."""
-    ranks = np.zeros(len(chunk_ids), dtype=np.int64)
-    ranks[np.searchsorted(chunk_ids, ranking)] = np.arange(1, len(ranking) + 1)
-    return ranks

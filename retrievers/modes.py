@@ -14,12 +14,15 @@ from indexing.types import ChunkId, Floats, Ids
 from retrievers.base import Retriever
 from retrievers.bm25 import Bm25Retriever
 from retrievers.dense import DenseRetriever, query_vector
+from retrievers.ensemble import BEYOND, EnsembleRetriever, EnsembleSpec
 from retrievers.fused import FusedRetriever, FusionSpec, Part
 from retrievers.fusion import ALPHA, RRF_K
 from retrievers.hybrid import CANDIDATE_K, HybridRetriever
 from retrievers.late_interaction import LateInteractionRetriever, query_tokens
 from retrievers.ngram import NgramRetriever
 from retrievers.nodes import NO_NODES, Nodes
+from retrievers.prf import PrfRetriever
+from retrievers.rm3 import Rm3Retriever
 from retrievers.types import Mode, Query
 
 Texts = Callable[[Sequence[ChunkId]], Sequence[str]]
@@ -81,6 +84,13 @@ def _dense_scores(resources: Resources, query: Query, chunk_ids: Ids) -> Floats:
     return resources.snapshot.vectors.score(query_vector(query), chunk_ids)
 
 
+def _auto(resources: Resources) -> Retriever:
+    tuning = resources.tuning
+    return EnsembleRetriever(
+        resources.snapshot, EnsembleSpec(alpha=tuning.alpha, candidate_k=tuning.candidate_k)
+    )
+
+
 def _hybrid(resources: Resources) -> Retriever:
     tuning = resources.tuning
     return HybridRetriever(
@@ -96,7 +106,12 @@ def _rrf(resources: Resources) -> Retriever:
 
 
 MODES: Mapping[Mode, ModeSpec] = {
-    "auto": ModeSpec(title="the default: what measured best offline", build=_hybrid),
+    "auto": ModeSpec(
+        title="the default: BM25, vectors and token vectors in one score, smoothed over like chunks",
+        build=_auto,
+        needs_tokens=True,
+        infimum=lambda _query: BEYOND,
+    ),
     "bm25": ModeSpec(
         title="words, by BM25 over the inverted index", build=_bm25, needs_vector=False, score=_bm25_scores
     ),
@@ -108,6 +123,16 @@ MODES: Mapping[Mode, ModeSpec] = {
     ),
     "hybrid": ModeSpec(title="BM25 and vectors, by convex combination", build=_hybrid),
     "rrf": ModeSpec(title="BM25 and vectors, by reciprocal rank fusion", build=_rrf),
+    "prf": ModeSpec(
+        title="meaning, after the best chunks have turned the query towards themselves",
+        build=lambda it: PrfRetriever(it.snapshot),
+        infimum=lambda _query: -1.0,
+    ),
+    "rm3": ModeSpec(
+        title="words, by BM25 with terms that the best chunks add",
+        build=lambda it: Rm3Retriever(it.snapshot),
+        needs_vector=False,
+    ),
     "rank_bm25": ModeSpec(
         title="BM25 in memory by the rank-bm25 package", build=_rank_bm25, needs_vector=False
     ),

@@ -8,7 +8,7 @@ from typing import Literal
 
 from indexing.types import Chunk, ChunkId, DocumentId, Floats, Ids, TokenVectors
 
-Mode = Literal["auto", "bm25", "rank_bm25", "dense", "hybrid", "rrf", "late", "fused", "ngram"]
+Mode = Literal["auto", "bm25", "rank_bm25", "dense", "hybrid", "rrf", "late", "fused", "ngram", "prf", "rm3"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
