@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.db import chunks, nodes, versions
+from app.db import chunks, expansions, nodes, versions
 from app.db.errors import DatabaseError
 from app.nodes import name_of
 from indexing.encoding.base import Encoder
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from app.encoders import EncoderPool
     from app.settings import SearchSettings
     from app.snapshots import SnapshotCache
+    from app.sparse import SparseEncoders
     from retrievers.types import Mode
 
 logger = logging.getLogger(__name__)
@@ -56,11 +57,17 @@ class Indexes:
     """Opens index versions by id, and says which one to answer from."""
 
     def __init__(
-        self, read: OpenSession, snapshots: SnapshotCache, encoders: EncoderPool, settings: SearchSettings
+        self,
+        read: OpenSession,
+        snapshots: SnapshotCache,
+        encoders: EncoderPool,
+        sparse_encoders: SparseEncoders,
+        settings: SearchSettings,
     ) -> None:
         self._read = read
         self._snapshots = snapshots
         self._encoders = encoders
+        self._sparse_encoders = sparse_encoders
         self._settings = settings
         self._facts: dict[str, tuple[EncoderSpec, str, str]] = {}
         self._rank_bm25: dict[str, tuple[int, Retriever]] = {}
@@ -83,8 +90,9 @@ class Indexes:
             snapshot=snapshot,
             texts=self._texts,
             rank_bm25=lambda: self._in_memory(version_id, chunker, snapshot),
+            sparse=lambda: self._sparse_encoders.of_version(snapshot.manifest.spec),
             nodes=self._nodes(version_id, encoder.fingerprint),
-            tuning=Tuning(**self._settings.model_dump(include={"alpha", "rrf_k", "candidate_k"})),
+            tuning=Tuning(**self._settings.model_dump(include=TUNED)),
         )
         return OpenIndex(snapshot, encoder, resources)
 
@@ -166,7 +174,14 @@ class Indexes:
             except IndexMissing:
                 return None
 
-        return Nodes(open=opened, leaves=self._leaves, children=self._children)
+        def roots(kind: NodeKind) -> Ids:
+            with self._read() as session:
+                row = versions.get(session, version_id)
+                return nodes.roots(session, row.collection_id, row.chunker_fingerprint, kind)
+
+        return Nodes(
+            open=opened, leaves=self._leaves, children=self._children, roots=roots, heads=self._heads
+        )
 
     def _leaves(self, node_ids: Sequence[int]) -> dict[int, Ids]:
         with self._read() as session:
@@ -175,6 +190,10 @@ class Indexes:
     def _children(self, node_ids: Sequence[int]) -> dict[int, tuple[list[ChunkId], list[NodeId]]]:
         with self._read() as session:
             return nodes.children(session, node_ids)
+
+    def _heads(self, kind: NodeKind, chunk_ids: Sequence[int]) -> dict[int, list[NodeId]]:
+        with self._read() as session:
+            return expansions.heads_of(session, kind, chunk_ids)
 
     def _facts_of(self, version_id: str) -> tuple[EncoderSpec, str, str]:
         """What never changes of a version: encoder, its fingerprint, and the chunker's."""

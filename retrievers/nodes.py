@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from indexing.nodes import NodeId, NodeKind
 from indexing.snapshot import Snapshot
 from indexing.types import ChunkId, Ids
@@ -19,16 +21,23 @@ class Nodes:
     document ids those of the nodes, `NO_DOCUMENT` for a node over several documents.
 
     `leaves` gives the chunks under each node (sorted ids), at whatever distance, and `children` what it rests
-    on directly. A node that has gone since has none.
+    on directly. A node that has gone since has none. `roots` are the nodes of a kind on which none rests,
+    sorted. `heads` gives the nodes of a kind whose first child each of these chunks is.
     """
 
     open: Callable[[NodeKind], Snapshot | None]
     leaves: Callable[[Sequence[int]], Mapping[int, Ids]]
     children: Callable[[Sequence[int]], Mapping[int, Children]]
+    roots: Callable[[NodeKind], Ids]
+    heads: Callable[[NodeKind, Sequence[int]], Mapping[int, Sequence[NodeId]]] = lambda _kind, _ids: {}
 
 
 def _none(_kind: NodeKind) -> None:
     return None
 
 
-NO_NODES = Nodes(open=_none, leaves=lambda _ids: {}, children=lambda _ids: {})
+def _no_ids(_kind: NodeKind) -> Ids:
+    return np.empty(0, dtype=np.int64)
+
+
+NO_NODES = Nodes(open=_none, leaves=lambda _ids: {}, children=lambda _ids: {}, roots=_no_ids)

@@ -178,6 +178,13 @@ def ids(session: Session, collection_id: int, chunker: str, kind: NodeKind) -> I
     return np.sort(np.fromiter(session.scalars(statement), dtype=np.int64))
 
 
+def roots(session: Session, collection_id: int, chunker: str, kind: NodeKind) -> Ids:
+    """The ids of the nodes on which none rests, sorted, int64."""
+    rested_on = exists().where(NodeChildRow.child_kind == "node", NodeChildRow.child_id == NodeRow.id)
+    statement = select(NodeRow.id).where(*_of(collection_id, chunker, kind), ~rested_on)
+    return np.sort(np.fromiter(session.scalars(statement), dtype=np.int64))
+
+
 def dangling(session: Session, collection_id: int) -> set[int]:
     """The nodes that rest on a chunk or a node that is not there, or on nothing."""
     children = (
