@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from app import abandoned, verifying
+from app import abandoned, rotations, sparse, verifying
 from app.db import collections, documents, inventory, versions
 from app.db.tables import IndexVersionRow
 from app.following import Recipe, add_documents, commit_pending, recipe_of
@@ -43,7 +43,7 @@ CHUNKS_A_PART = FLUSH_ROWS
 """A build commits so many chunks at a time: what a kill costs of the writing. They fill a segment, which is
 then not merged any more."""
 DOCUMENTS_CUT = 50
-DOCUMENTS_ADDED = 200
+DOCUMENTS_ADDED = 4000
 TEXTS_ENCODED = 256
 
 
@@ -98,7 +98,8 @@ def build(
         # Only now: the one that is gone on with is not swept away.
         abandoned.sweep(services, collection_id)
         if row is None:
-            row = stack.enter_context(_new(services, collection_id, *wanted, keep_tokens))
+            fitted = rotations.fitted(services, collection_id, wanted[0])
+            row = stack.enter_context(_new(services, collection_id, fitted, wanted[1], keep_tokens))
         try:
             _fill(services, row, say)
             checkpoint("version-filled")
@@ -154,7 +155,7 @@ def _new(
                 encoder_fingerprint=encoder.fingerprint,
                 dim=encoder.dim,
                 chunker_fingerprint=chunker_spec.fingerprint,
-                settings=_token_settings(keep_tokens, encoder),
+                settings=_token_settings(keep_tokens, encoder) | sparse.version_settings(services),
             ),
         )
         checkpoint("version-created")
@@ -186,16 +187,19 @@ def _resumed(
     keep_tokens: bool,
 ) -> Iterator[IndexVersionRow | None]:
     """An unfinished version of this kind that no one works on, under its lock for the block; else None."""
-    encoder = services.encoders.get(encoder_spec)
-    token_settings = _token_settings(keep_tokens, encoder)
     with services.read() as session:
         unfinished = versions.list_all(session, collection_id=collection_id, status="building")
     with ExitStack() as stack:
         for row in unfinished:
-            same = (row.encoder_fingerprint, row.encoder_spec, row.chunker_fingerprint)
-            if same != (encoder.fingerprint, asdict(encoder_spec), chunker_spec.fingerprint):
+            if row.chunker_fingerprint != chunker_spec.fingerprint:
                 continue
-            if not _taken_over(services, row, token_settings, stack):
+            if not rotations.made_for(row, encoder_spec):
+                continue
+            encoder = services.encoders.get(EncoderSpec(**row.encoder_spec))
+            if row.encoder_fingerprint != encoder.fingerprint:
+                continue
+            columns = _token_settings(keep_tokens, encoder) | sparse.version_settings(services)
+            if not _taken_over(services, row, columns, stack):
                 continue
             logger.info("build resumed", extra={"action": "build_resumed", "version": row.id})
             yield row
@@ -204,10 +208,10 @@ def _resumed(
 
 
 def _taken_over(
-    services: Services, row: IndexVersionRow, token_settings: Mapping[str, Scalar], stack: ExitStack
+    services: Services, row: IndexVersionRow, columns: Mapping[str, Scalar], stack: ExitStack
 ) -> bool:
     """Whether the version's lock is ours, until the stack is closed, and it can be gone on with: it must be
-    readable, and keep token vectors as a new one would."""
+    readable, and keep token vectors and sparse vectors as a new one would."""
     folder = services.settings.indexes_dir
     with ExitStack() as lock:
         try:
@@ -215,7 +219,7 @@ def _taken_over(
             kept = load_manifest(folder / row.id).spec.settings
         except (TimeoutError, IndexVersionError):
             return False  # what cannot be read is swept away in time
-        if kept != token_settings:
+        if kept != columns:
             return False
         # Looked at under the lock: whoever had it may have come to the end.
         with services.read() as session:
@@ -246,6 +250,8 @@ def _fill(services: Services, row: IndexVersionRow, say: Say) -> None:
         chunk_missing(services, batch, recipe.chunker)
         say("chunk", len(members) - len(uncut) + start + len(batch), len(members))
     encode_missing(services, row, recipe, say)
+    if recipe.sparse is not None:
+        sparse.encode_chunks(services, row, recipe.sparse, say)
     _write_index(services, row, recipe, members, change, say)
     commit_pending(services, row.id)
 
@@ -255,6 +261,10 @@ def encode_missing(services: Services, row: IndexVersionRow, recipe: Recipe, say
     that are saved one by one."""
     of_recipe = (row.collection_id, recipe.chunker.spec.fingerprint, recipe.encoder.fingerprint)
     with_tokens = recipe.with_tokens
+    with services.read() as session:
+        if inventory.has_every_vector(session, recipe.encoder.fingerprint, with_tokens=with_tokens):
+            say("encode", 0, 0)
+            return
     total, done, after = 0, 0, -1
     while True:
         with services.read() as session:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app import nodes
+from app import nodes, sparse
+from app.ahead import ahead
 from app.db import chunks, collections, versions
 from app.db.dialects import in_batches
 from app.db.tables import ChangeRow, IndexVersionRow
@@ -22,6 +23,7 @@ from app.preparing import chunk_missing, tokens_of, vectors_of
 from indexing.chunking import Chunker, ChunkerSpec
 from indexing.encoding.base import Encoder, Progress
 from indexing.encoding.factory import EncoderSpec
+from indexing.encoding.sparse import SparseEncoder
 from indexing.errors import IndexOutdated, IndexVersionError
 from indexing.files import checkpoint
 from indexing.manifest import load_manifest
@@ -45,6 +47,8 @@ class Recipe:
     chunker: Chunker
     with_tokens: bool = False
     """Whether token vectors are kept too."""
+    sparse: SparseEncoder | None = None
+    """What makes the sparse vectors, where there are any."""
 
 
 def recipe_of(services: Services, row: IndexVersionRow) -> Recipe:
@@ -54,7 +58,9 @@ def recipe_of(services: Services, row: IndexVersionRow) -> Recipe:
         spec = load_manifest(services.settings.indexes_dir / row.id).spec
     except IndexVersionError:
         return Recipe(encoder, chunker)  # it will be made anew
-    return Recipe(encoder, chunker, spec.token_codec is not None)
+    return Recipe(
+        encoder, chunker, spec.token_codec is not None, services.sparse_encoders.of_version(spec)
+    )
 
 
 def lagging(services: Services) -> list[str]:
@@ -149,13 +155,14 @@ def add_documents(
     done = 0
     with services.read() as session:
         rows = chunks.of_documents(session, document_ids, recipe.chunker.spec.fingerprint, fingerprint)
-        for batch in in_batches(rows, CHUNKS_A_BATCH):
+        for batch in ahead(in_batches(rows, CHUNKS_A_BATCH)):
             commit.add(
                 chunk_ids=np.asarray([row.chunk_id for row in batch], dtype=np.int64),
                 document_ids=np.asarray([row.document_id for row in batch], dtype=np.int64),
                 texts=[row.text for row in batch],
                 vectors=vectors_of(services, recipe.encoder, batch, with_tokens=codec is not None),
                 tokens=None if codec is None else tokens_of(services, recipe.encoder, codec, batch),
+                sparse=None if recipe.sparse is None else sparse.codes_of(services, recipe.sparse, batch),
             )
             done += len(batch)
             if progress is not None:

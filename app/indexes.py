@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+TUNED = {"alpha", "rrf_k", "candidate_k", "funnel_dim", "funnel_steps"}
+"""The settings of a search that retrievers are made with."""
+
 Texts = Iterator[tuple[int, int, str]]
 """(chunk id, document id, contextual text) of every chunk of an index."""
 

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from app import building, following, memory, preparing
+from app import building, following, memory, preparing, sparse
 from app.db import batches
 from app.db import jobs as queue
 from app.db.batches import LoadedRevision, RevisionFile
@@ -218,6 +218,8 @@ def encode(services: Services, board: Board, recipe: Recipe, cut: Sequence[Cut])
     for part in in_batches(_texts(cut, live), TEXTS_A_SAVE):
         texts = {text_hash(text): text for job_id, text in part if job_id in live}
         encode_missing(services, recipe.encoder, texts, with_tokens=recipe.with_tokens)
+        if recipe.sparse is not None:
+            sparse.encode_missing(services, recipe.sparse, texts)
         done += len(part)
         board.progress([item.job for item in live.values()], "encode", done, total)
         if done < total:

@@ -38,6 +38,7 @@ from indexing.errors import (
     LanguageModelError,
     LoadError,
 )
+from retrievers.errors import ModeUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ STATUS: Mapping[type[Exception], int] = {
     Conflict: 409,
     Gone: 410,
     InvalidRequest: 422,
+    ModeUnavailable: 422,
     db.NotFound: 404,
     db.Conflict: 409,
     db.InvalidValue: 422,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app import abandoned, building, intake, retention, switching, verifying
+from app import abandoned, building, intake, retention, sparse, switching, verifying
 from app import nodes as node_indexes
 from app.building import Say
 from app.db import chunks, collections, documents, inventory, nodes, vectors, versions
@@ -141,6 +141,10 @@ def _mended(services: Services, report: Report, kinds: Collection[str], progress
             if not anew:
                 _keep_indexed_vectors(services, row)
             building.encode_missing(services, row, recipe, progress or building.silent)
+            if recipe.sparse is not None:
+                if not anew:
+                    sparse.keep_indexed(services, row, recipe.sparse, services.snapshots.get(row.id))
+                sparse.encode_chunks(services, row, recipe.sparse, progress or building.silent)
         if "vector" in kinds:
             _settle_vectors(services, row, recipe)
         if not anew:

@@ -22,6 +22,7 @@ from app.language_model import language_model
 from app.places import Places
 from app.settings import ChunkerSettings, EncoderSettings, Settings
 from app.snapshots import SnapshotCache
+from app.sparse import SparseEncoders
 from app.store import FileStore
 from indexing.chunking import ChunkerSpec
 from indexing.encoding.factory import EncoderSpec, load_encoder
@@ -58,7 +59,13 @@ class Services:
 
     @cached_property
     def indexes(self) -> Indexes:
-        return Indexes(self.read, self.snapshots, self.encoders, self.settings.search)
+        return Indexes(
+            self.read, self.snapshots, self.encoders, self.sparse_encoders, self.settings.search
+        )
+
+    @cached_property
+    def sparse_encoders(self) -> SparseEncoders:
+        return SparseEncoders(self.settings.sparse)
 
     @cached_property
     def extractive(self) -> Generator:

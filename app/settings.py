@@ -76,6 +76,16 @@ class EncoderSettings(Area):
     keep_tokens: bool = Field(True, description="Keep token vectors in new index versions")
 
 
+class SparseSettings(Area):
+    """Learned sparse vectors of new index versions, beside the dense ones."""
+
+    model: str = Field("", description="Name or folder of a SparseEncoder model; empty: no sparse vectors")
+    max_terms: Annotated[int | None, Field(ge=1)] = Field(
+        None, description="Terms kept of a chunk, those of most weight; empty: all the model gives"
+    )
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:bf16`")
+
+
 class ChunkerSettings(Area):
     """How text is cut for new index versions."""
 
@@ -149,6 +159,10 @@ class SearchSettings(Area):
     alpha: float = Field(0.8, ge=0, le=1, description="Weight of the dense score in the convex combination")
     rrf_k: int = Field(60, ge=1, description="Constant of reciprocal rank fusion")
     candidate_k: int = Field(100, ge=1, description="Chunks fetched from each retriever before fusion")
+    funnel_dim: int = Field(64, ge=1, description="First dimensions that the mode `funnel` begins with")
+    funnel_steps: Literal["two", "halving"] = Field(
+        "two", description="Steps of the mode `funnel`: `two`, or `halving` the shortlist each time"
+    )
     reranker: str = Field("", description="Reranker of a search that asks for one without its name")
     rerank_k: int = Field(50, ge=1, le=1000, description="Passages given to a reranker")
 
@@ -186,6 +200,17 @@ class TransformSettings(Area):
     paraphrases: int = Field(3, ge=1, le=16, description="Other wordings for `multi_query`")
     questions: int = Field(4, ge=1, le=16, description="Questions that `decompose` makes at most")
     seed: int = Field(0, ge=0, description="Seed of the first call; each further call adds one")
+
+
+class ExpansionSettings(Area):
+    """Questions and words that chunks are found by beside their own text, made at ingest."""
+
+    model: Literal["auto", "llm", "neighbours"] = Field(
+        "auto", description="What writes expansions; `auto` takes the language model when one is set"
+    )
+    questions: int = Field(5, ge=1, le=20, description="Questions asked for about a chunk")
+    drop: float = Field(0.3, ge=0, lt=1, description="Share of the questions dropped, those least near")
+    seconds: float = Field(60.0, gt=0, le=600, description="Longest time for the questions about a chunk")
 
 
 class AnswerSettings(Area):
@@ -244,6 +269,7 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
     encoder: EncoderSettings = EncoderSettings()
+    sparse: SparseSettings = SparseSettings()
     chunker: ChunkerSettings = ChunkerSettings()
     index: IndexSettings = IndexSettings()
     loader: LoaderSettings = LoaderSettings()
@@ -252,6 +278,7 @@ class Settings(BaseSettings):
     search: SearchSettings = SearchSettings()
     rerank: RerankSettings = RerankSettings()
     transform: TransformSettings = TransformSettings()
+    expansion: ExpansionSettings = ExpansionSettings()
     answer: AnswerSettings = AnswerSettings()
     llm: LlmSettings = LlmSettings()
     log: LogSettings = LogSettings()

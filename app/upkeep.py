@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app import building, intake, nodes, repairing, retention, rotations, switching, verifying
+from app import building, expanding, intake, nodes, repairing, retention, rotations, switching, verifying
 from app.building import Say
 from app.db import collections, versions
 from app.db.tables import IndexVersionRow, JobRow
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 BUILD = "build"
 VERIFY = "verify"
 REPAIR = "repair"
+EXPAND = "expand"
 
 Handler = Callable[["Services", JobRow, Say], Mapping[str, Any]]
 """Does what a job asks for and gives the job's result; may be run twice."""
@@ -89,7 +90,11 @@ def repair(services: Services, job: JobRow, say: Say) -> Mapping[str, Any]:
     return asdict(repairing.repair(services, job.payload["version"], progress=say))
 
 
-HANDLERS: Mapping[str, Handler] = {BUILD: build, VERIFY: verify, REPAIR: repair}
+def expand(services: Services, job: JobRow, say: Say) -> Mapping[str, Any]:
+    return expanding.work(services, int(job.collection_id or 0), job.payload, say)
+
+
+HANDLERS: Mapping[str, Handler] = {BUILD: build, VERIFY: verify, REPAIR: repair, EXPAND: expand}
 
 
 def merge(services: Services, version_id: str, stop: Callable[[], bool] = lambda: False) -> bool:
@@ -118,6 +123,7 @@ class Upkeep:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._keeping = expanding.Keeping(services)
         self._tidied = 0.0
         self._orphans = time.monotonic()
         self._swept = -math.inf
@@ -129,6 +135,8 @@ class Upkeep:
             self._tidied = now
             return self._tidy(stop)
         if merge_served(self._services, stop):
+            return True
+        if self._keeping.step(stop):
             return True
         if now - self._orphans >= ORPHANS_PAUSE_SECONDS:
             self._orphans = now

@@ -23,6 +23,7 @@ from app.following import pending
 from app.ids import format_id
 from indexing.encoding.factory import EncoderSpec
 from indexing.errors import IndexVersionError
+from indexing.manifest import load_manifest
 from indexing.snapshot import Snapshot
 from indexing.types import Floats, Ids
 from indexing.verification import verify_version
@@ -246,12 +247,19 @@ def _row_problems(services: Services, row: IndexVersionRow) -> Iterator[Problem]
         if holes:
             detail = f"Chunks of {len(holes)} documents are missing{_names(sorted(holes))}."
             yield Problem(kind="missing_chunks", path="chunks", detail=detail)
-        if n := inventory.n_without_vector(session, owner, chunker, row.encoder_fingerprint):
-            yield Problem(
-                kind="missing_vectors",
-                path="vectors",
-                detail=f"{n} chunks have no kept vector of the encoder.",
-            )
+        for fingerprint in _encoders_of(services, row):
+            if n := inventory.n_without_vector(session, owner, chunker, fingerprint):
+                detail = f"{n} chunks have no kept vector of the encoder {fingerprint}."
+                yield Problem(kind="missing_vectors", path="vectors", detail=detail)
+
+
+def _encoders_of(services: Services, row: IndexVersionRow) -> tuple[str, ...]:
+    """The fingerprints of the encoder of a version and, where it has one, of its sparse encoder."""
+    try:
+        sparse = load_manifest(services.settings.indexes_dir / row.id).spec.sparse_fingerprint
+    except IndexVersionError:
+        sparse = None  # another check says so
+    return (row.encoder_fingerprint,) if sparse is None else (row.encoder_fingerprint, sparse)
 
 
 def grace_seconds(services: Services) -> float:

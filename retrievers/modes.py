@@ -9,12 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+from indexing.encoding.sparse import SparseEncoder
 from indexing.snapshot import Snapshot
 from indexing.types import ChunkId, Floats, Ids
 from retrievers.base import Retriever
 from retrievers.bm25 import Bm25Retriever
 from retrievers.dense import DenseRetriever, query_vector
 from retrievers.ensemble import BEYOND, EnsembleRetriever, EnsembleSpec
+from retrievers.errors import ModeUnavailable
+from retrievers.expanded import ExpandedRetriever
+from retrievers.funnel import FIRST_DIM, FunnelRetriever, FunnelSteps
 from retrievers.fused import FusedRetriever, FusionSpec, Part
 from retrievers.fusion import ALPHA, RRF_K
 from retrievers.hybrid import CANDIDATE_K, HybridRetriever
@@ -22,7 +26,10 @@ from retrievers.late_interaction import LateInteractionRetriever, query_tokens
 from retrievers.ngram import NgramRetriever
 from retrievers.nodes import NO_NODES, Nodes
 from retrievers.prf import PrfRetriever
+from retrievers.questions import QuestionsRetriever
 from retrievers.rm3 import Rm3Retriever
+from retrievers.sparse import SparseRetriever
+from retrievers.tree import CollapsedTreeRetriever, Tree, TreeTraversalRetriever, TreeTuning
 from retrievers.types import Mode, Query
 
 Texts = Callable[[Sequence[ChunkId]], Sequence[str]]
@@ -36,6 +43,9 @@ class Tuning:
     alpha: float = ALPHA
     rrf_k: int = RRF_K
     candidate_k: int = CANDIDATE_K
+    funnel_dim: int = FIRST_DIM
+    funnel_steps: FunnelSteps = "two"
+    tree: TreeTuning = field(default_factory=TreeTuning)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +57,8 @@ class Resources:
     rank_bm25: Callable[[], Retriever]
     tuning: Tuning = field(default_factory=Tuning)
     nodes: Nodes = NO_NODES
+    sparse: Callable[[], SparseEncoder | None] = lambda: None
+    """The encoder of the version's sparse vectors; None where it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +117,64 @@ def _rrf(resources: Resources) -> Retriever:
     )
 
 
+def _funnel(resources: Resources) -> Retriever:
+    tuning = resources.tuning
+    return FunnelRetriever(
+        resources.snapshot,
+        first_dim=tuning.funnel_dim,
+        steps=tuning.funnel_steps,
+        candidate_k=tuning.candidate_k,
+    )
+
+
+def _sparse(resources: Resources) -> SparseRetriever:
+    encoder = resources.sparse()
+    if encoder is None:
+        raise ModeUnavailable(
+            "This index version has no learned sparse vectors. Set FOOTNOTE_SPARSE_MODEL to the name or "
+            "folder of a SparseEncoder model of sentence-transformers, then run `footnote index build`."
+        )
+    return SparseRetriever(resources.snapshot, encoder)
+
+
+def _sparse_scores(resources: Resources, query: Query, chunk_ids: Ids) -> Floats:
+    return _sparse(resources).score(query, chunk_ids)
+
+
+def _tree(resources: Resources) -> Tree:
+    summaries = resources.nodes.open("summary")
+    if summaries is None:
+        raise ModeUnavailable(
+            "The collection has no tree of summaries. Run `footnote tree build`; over very few chunks it "
+            "grows none."
+        )
+    return Tree(
+        snapshot=resources.snapshot,
+        summaries=summaries,
+        nodes=resources.nodes,
+        tuning=resources.tuning.tree,
+    )
+
+
+def _expanded(resources: Resources) -> ExpandedRetriever:
+    if resources.nodes.open("expansion") is None:
+        raise ModeUnavailable(
+            "The chunks of this collection are not expanded. Run `footnote expand --kind expansion`."
+        )
+    return ExpandedRetriever(
+        resources.snapshot, resources.nodes, candidate_k=resources.tuning.candidate_k
+    )
+
+
+def _questions(resources: Resources) -> QuestionsRetriever:
+    if resources.nodes.open("question") is None:
+        raise ModeUnavailable(
+            "There are no questions about the chunks of this collection. Set a language model, then run "
+            "`footnote expand --kind questions`."
+        )
+    return QuestionsRetriever(resources.snapshot, resources.nodes)
+
+
 MODES: Mapping[Mode, ModeSpec] = {
     "auto": ModeSpec(
         title="the default: BM25, vectors and token vectors in one score, smoothed over like chunks",
@@ -145,6 +215,38 @@ MODES: Mapping[Mode, ModeSpec] = {
     ),
     "fused": ModeSpec(
         title="any retrievers that are named, fused as is said", build=lambda it: _fused(it, FusionSpec())
+    ),
+    "funnel": ModeSpec(
+        title="meaning, by the first dimensions and then by the whole vectors",
+        build=_funnel,
+        infimum=lambda _query: -1.0,
+        score=_dense_scores,
+    ),
+    "sparse": ModeSpec(
+        title="terms that a model weighs, by learned sparse vectors",
+        build=_sparse,
+        needs_vector=False,
+        score=_sparse_scores,
+    ),
+    "tree": ModeSpec(
+        title="chunks, and summaries that lead to chunks, by vector",
+        build=lambda it: CollapsedTreeRetriever(_tree(it), it.tuning.candidate_k),
+        infimum=lambda _query: -1.0,
+    ),
+    "tree_traversal": ModeSpec(
+        title="from the top of the tree of summaries down to chunks, by vector",
+        build=lambda it: TreeTraversalRetriever(_tree(it)),
+    ),
+    "expanded": ModeSpec(
+        title="words, by BM25 over each chunk's text and the words it is expanded by",
+        build=_expanded,
+        needs_vector=False,
+        score=lambda it, query, chunk_ids: _expanded(it).score(query, chunk_ids),
+    ),
+    "questions": ModeSpec(
+        title="meaning, by the vectors of each chunk and of the questions it answers",
+        build=_questions,
+        infimum=lambda _query: -1.0,
     ),
     "ngram": ModeSpec(
         title="exact phrases and distinctive n-grams, word for word",

@@ -8,7 +8,25 @@ from typing import Literal
 
 from indexing.types import Chunk, ChunkId, DocumentId, Floats, Ids, TokenVectors
 
-Mode = Literal["auto", "bm25", "rank_bm25", "dense", "hybrid", "rrf", "late", "fused", "ngram", "prf", "rm3"]
+Mode = Literal[
+    "auto",
+    "bm25",
+    "rank_bm25",
+    "dense",
+    "hybrid",
+    "rrf",
+    "late",
+    "fused",
+    "ngram",
+    "sparse",
+    "funnel",
+    "tree",
+    "tree_traversal",
+    "expanded",
+    "questions",
+    "prf",
+    "rm3",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

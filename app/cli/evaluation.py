@@ -19,6 +19,7 @@ from app.encoders import EncoderPool
 from app.language_model import language_model
 from app.rerankers import RERANKERS, RerankParts, reranker
 from app.services import encoder_spec, fitting_chunker
+from app.sparse import SparseEncoders
 from app.transformations import TRANSFORMATIONS, transformation
 from retrievers.base import Reranker
 from retrievers.fused import FusionSpec
@@ -96,6 +97,9 @@ def eval_command(
             if transform is not None
         }
         encoder = EncoderPool(settings.models_dir).get(encoder_spec(settings.encoder))
+        sparse = SparseEncoders(settings.sparse).set_up()
+        if sparse is None and mode == ["all"]:
+            runs = [run for run in runs if run[0] != "sparse"]  # there is nothing to measure
 
         def make_reranker(resources: Resources, note: Callable[[str], None]) -> Reranker:
             parts = RerankParts(
@@ -119,6 +123,7 @@ def eval_command(
                             transformation=transformations.get(name),
                             reranker=None if rerank is None else make_reranker,
                             rerank_k=settings.search.rerank_k,
+                            sparse=sparse,
                             progress=say,
                         )
                     )

@@ -25,6 +25,7 @@ from indexing.encoding.identity import fingerprint
 from indexing.encoding.model_identity import modules_description, tokenizer_sha256, weights_sha256
 from indexing.errors import EncoderError
 from indexing.sparse_codes import SparseVector
+from indexing.types import Scalar
 
 if TYPE_CHECKING:
     from sentence_transformers import SparseEncoder as Model
@@ -68,6 +69,17 @@ class SparseSpec:
     model: str
     max_terms: int | None = None
     device: str = "auto"
+
+
+def sparse_settings(encoder: SparseEncoder | None, max_terms: int | None = None) -> dict[str, Scalar]:
+    """What the manifest of a new version says of its sparse vectors: nothing where none are made."""
+    if encoder is None:
+        return {}
+    return {
+        "sparse_model": encoder.name,
+        "sparse_fingerprint": encoder.fingerprint,
+        "sparse_max_terms": max_terms or 0,
+    }
 
 
 class SparseAdapter:

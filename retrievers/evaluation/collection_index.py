@@ -17,11 +17,13 @@ import numpy as np
 
 from indexing.chunking import Chunker, ChunkerSpec
 from indexing.encoding.base import Encoder
+from indexing.encoding.sparse import SparseEncoder, sparse_settings
 from indexing.errors import IndexVersionError
 from indexing.files import publish_directory, sync_directory
 from indexing.loaders.canonical import clean
 from indexing.manifest import FORMAT, VersionSpec
 from indexing.snapshot import Snapshot
+from indexing.sparse_codes import SparseCodes
 from indexing.token_codec import codec_for
 from indexing.token_codes import TokenCodes
 from indexing.token_pooling import pooled
@@ -70,12 +72,15 @@ def open_index(
     chunker_spec: ChunkerSpec,
     work_dir: Path,
     progress: Progress,
+    sparse: SparseEncoder | None = None,
 ) -> tuple[Snapshot, IndexFacts]:
-    """The collection's index: built at first, found again while corpus, encoder and chunker are the same.
+    """The collection's index: built at first, found again while corpus, encoders and chunker are the same.
 
     Raises EvaluationError if the collection cannot be read.
     """
-    parts = (FORMAT, _LAYOUT, collection.content_hash(), encoder.fingerprint, chunker_spec.fingerprint)
+    parts = [FORMAT, _LAYOUT, collection.content_hash(), encoder.fingerprint, chunker_spec.fingerprint]
+    if sparse is not None:
+        parts.append(sparse.fingerprint)
     key = blake2b("/".join(map(str, parts)).encode(), digest_size=8).hexdigest()
     directory = work_dir / f"{collection.name}-{key}"
     try:
@@ -85,7 +90,7 @@ def open_index(
     work_dir.mkdir(parents=True, exist_ok=True)
     working = work_dir / f"{directory.name}.{uuid4().hex}"
     try:
-        _build(collection, encoder, chunker_spec, working, progress)
+        _build(collection, encoder, chunker_spec, sparse, working, progress)
         sync_directory(working)
         publish_directory(working, directory)
     finally:
@@ -121,7 +126,12 @@ def _open(directory: Path, encoder: Encoder) -> tuple[Snapshot, IndexFacts]:
 
 
 def _build(
-    collection: BeirCollection, encoder: Encoder, spec: ChunkerSpec, directory: Path, progress: Progress
+    collection: BeirCollection,
+    encoder: Encoder,
+    spec: ChunkerSpec,
+    sparse: SparseEncoder | None,
+    directory: Path,
+    progress: Progress,
 ) -> None:
     n_documents = _check_texts(collection)
     chunker = Chunker(spec, encoder.count_tokens)
@@ -138,7 +148,11 @@ def _build(
             encoder_fingerprint=encoder.fingerprint,
             dim=encoder.dim,
             chunker_fingerprint=spec.fingerprint,
-            settings={"token_codec": codec.name, "token_bytes": codec.width},
+            settings={
+                "token_codec": codec.name,
+                "token_bytes": codec.width,
+                **sparse_settings(sparse),
+            },
         ),
     )
     encode_seconds = 0.0
@@ -151,6 +165,9 @@ def _build(
                 codec.encode(pooled(chunk.text, of_chunk))
                 for chunk, of_chunk in zip(batch, encoding.tokens or (), strict=True)
             ]
+            codes = None
+            if sparse is not None:
+                codes = SparseCodes.of(sparse.encode_documents([chunk.text for chunk in batch]))
             encode_seconds += time.perf_counter() - encoding_began
             commit.add(
                 chunk_ids=np.array([chunk.id for chunk in batch], dtype=np.int64),
@@ -158,6 +175,7 @@ def _build(
                 texts=[chunk.text for chunk in batch],
                 vectors=encoding.vectors,
                 tokens=TokenCodes.of(tokens, codec.width),
+                sparse=codes,
             )
             progress("encode", done + len(batch), len(chunks))
     facts = IndexFacts(

@@ -15,6 +15,7 @@ import numpy as np
 
 from indexing.chunking import Chunker, ChunkerSpec
 from indexing.encoding.base import Encoder
+from indexing.encoding.sparse import SparseEncoder
 from indexing.snapshot import Snapshot
 from indexing.types import ChunkId, DocumentId
 from retrievers.base import Reranker, Retriever
@@ -29,6 +30,7 @@ from retrievers.evaluation.errors import EvaluationError
 from retrievers.evaluation.metrics import PerQuery, mean_metrics, score_run
 from retrievers.evaluation.reranked import rerank_hits
 from retrievers.evaluation.runs import Ranking, Run, rank_documents, without_own_id
+from retrievers.evaluation.tree import EvaluationTree
 from retrievers.fused import FusionSpec
 from retrievers.modes import MODES, ModeSpec, Resources, Texts, mode_spec
 from retrievers.pipeline import RERANK_K, Pipeline
@@ -87,6 +89,7 @@ def evaluate(
     transformation: Transformation | None = None,
     reranker: MakeReranker | None = None,
     rerank_k: int = RERANK_K,
+    sparse: SparseEncoder | None = None,
     progress: Progress | None = None,
 ) -> EvaluationResult:
     """Measures a mode of `retrievers.modes` on a BEIR folder; `fusion` says what the mode `fused` fuses.
@@ -96,7 +99,8 @@ def evaluate(
     out the document that bears the query's id, for collections whose queries are documents; elsewhere equal
     ids mean nothing. Time counts from the query's text to the ranking of documents, encoding included. The
     result's settings say how often a `transformation` fell back, and why. `reranker` makes what
-    orders the best `rerank_k` chunks anew, from the index and what is told its notes.
+    orders the best `rerank_k` chunks anew, from the index and what is told its notes. `sparse` makes the
+    learned sparse vectors that the mode `sparse` needs.
 
     Raises:
         EvaluationError: the collection cannot be read, the mode is unknown, or ir-measures is not installed.
@@ -105,9 +109,10 @@ def evaluate(
     say = progress or (lambda _stage, _done, _total: None)
     collection = load_collection(folder, split)
     spec = chunker_spec or ChunkerSpec(max_tokens=min(ChunkerSpec().max_tokens, encoder.max_tokens))
-    snapshot, facts = open_index(collection, encoder, spec, work_dir, say)
+    snapshot, facts = open_index(collection, encoder, spec, work_dir, say, sparse)
     with snapshot:
-        resources = _resources(snapshot, collection, Chunker(spec, encoder.count_tokens))
+        chunker = Chunker(spec, encoder.count_tokens)
+        resources = _resources(snapshot, collection, chunker, sparse, encoder, say)
         rerank_notes: list[str] = []
         search = _DocumentSearch(
             pipeline=Pipeline(
@@ -230,7 +235,14 @@ def _mode(name: str, fusion: FusionSpec | None) -> ModeSpec:
         raise EvaluationError(str(error)) from error
 
 
-def _resources(snapshot: Snapshot, collection: BeirCollection, chunker: Chunker) -> Resources:
+def _resources(
+    snapshot: Snapshot,
+    collection: BeirCollection,
+    chunker: Chunker,
+    sparse: SparseEncoder | None,
+    encoder: Encoder,
+    say: Progress,
+) -> Resources:
     def rank_bm25() -> Retriever:
         chunks = collection_chunks(collection, chunker)
         return RankBm25Retriever((chunk.id, DocumentId(chunk.document_id), chunk.text) for chunk in chunks)
@@ -243,4 +255,6 @@ def _resources(snapshot: Snapshot, collection: BeirCollection, chunker: Chunker)
         snapshot=snapshot,
         texts=lambda chunk_ids: [texts().get(chunk_id, "") for chunk_id in chunk_ids],
         rank_bm25=rank_bm25,
+        sparse=lambda: sparse,
+        nodes=EvaluationTree(snapshot, texts, encoder, say).nodes,
     )

@@ -16,11 +16,16 @@ from indexing.types import ChunkId, DocumentId
 from retrievers.base import Retriever
 from retrievers.bm25 import Bm25Retriever
 from retrievers.dense import DenseRetriever
+from retrievers.ensemble import EnsembleRetriever
+from retrievers.funnel import FunnelRetriever
 from retrievers.fused import FusedRetriever, FusionSpec, Part
 from retrievers.fusion import Method
 from retrievers.hybrid import HybridRetriever
 from retrievers.ngram import NgramRetriever
+from retrievers.nodes import Nodes
+from retrievers.prf import PrfRetriever
 from retrievers.rank_bm25 import RankBm25Retriever
+from retrievers.tree import CollapsedTreeRetriever, Tree, TreeTraversalRetriever, TreeTuning
 from retrievers.types import Hit, Query
 from tests.small_index import SmallChunks, build_index, made_up_chunks, unit_vectors
 
@@ -140,12 +145,28 @@ class TestDense(RetrieverContract):
             retriever.retrieve([Query(text="river")], 5)
 
 
+class TestFunnel(RetrieverContract):
+    make = staticmethod(lambda snapshot: FunnelRetriever(snapshot, first_dim=4))
+
+
+class TestHalvingFunnel(RetrieverContract):
+    make = staticmethod(lambda snapshot: FunnelRetriever(snapshot, first_dim=4, steps="halving"))
+
+
 class TestConvex(RetrieverContract):
     make = staticmethod(lambda snapshot: HybridRetriever(snapshot))
 
 
 class TestReciprocalRanks(RetrieverContract):
     make = staticmethod(lambda snapshot: HybridRetriever(snapshot, method="rrf"))
+
+
+class TestAuto(RetrieverContract):
+    make = staticmethod(lambda snapshot: EnsembleRetriever(snapshot))
+
+
+class TestVectorFeedback(RetrieverContract):
+    make = staticmethod(lambda snapshot: PrfRetriever(snapshot))
 
 
 def fused(snapshot: Snapshot, method: Method) -> Retriever:
@@ -213,3 +234,26 @@ def assert_filter_only_removes(retriever: Retriever) -> None:
 
 def _pair(hit: Hit) -> tuple[int, float]:
     return hit.chunk_id, hit.score
+
+
+class TestCollapsedTree(RetrieverContract):
+    make = staticmethod(lambda snapshot: CollapsedTreeRetriever(tree_over(snapshot)))
+
+
+class TestTreeTraversal(RetrieverContract):
+    make = staticmethod(lambda snapshot: TreeTraversalRetriever(tree_over(snapshot)))
+
+
+def tree_over(snapshot: Snapshot) -> Tree:
+    """A tree whose nodes are some of the chunks themselves: each leads to ten chunks, two lead to nodes."""
+    ids = np.sort(CHUNKS.chunk_ids)
+    first = {int(ids[10 * n]): ids[10 * n : 10 * n + 10].tolist() for n in range(8)}
+    roots = {int(ids[101]): sorted(first)[:5], int(ids[102]): sorted(first)[4:]}
+    leaves = first | {key: sorted({leaf for n in below for leaf in first[n]}) for key, below in roots.items()}
+    nodes = Nodes(
+        open=lambda _kind: snapshot,
+        leaves=lambda keys: {key: np.array(leaves.get(key, []), dtype=np.int64) for key in keys},
+        children=lambda keys: {key: (first.get(key, []), roots.get(key, [])) for key in keys},  # type: ignore[arg-type]
+        roots=lambda _kind: np.array(sorted(roots), dtype=np.int64),
+    )
+    return Tree(snapshot=snapshot, summaries=snapshot, nodes=nodes, tuning=TreeTuning(k=1))
