@@ -76,6 +76,14 @@ class EncoderSettings(Area):
     keep_tokens: bool = Field(True, description="Keep token vectors in new index versions")
 
 
+class VectorsSettings(Area):
+    """Where the vectors of an index are searched."""
+
+    device: str = Field(
+        "cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="`cpu`, or `cuda` for an exact search on a GPU"
+    )
+
+
 class SparseSettings(Area):
     """Learned sparse vectors of new index versions, beside the dense ones."""
 
@@ -150,6 +158,20 @@ class SyncSettings(Area):
     poll_seconds: float = Field(
         10.0, gt=0, description="With --watch, pause between looks where changes are not announced"
     )
+
+
+class TreeSettings(Area):
+    """Trees of summaries; a tree that is there keeps its nodes until it is built again."""
+
+    summarizer: Literal["auto", "extractive", "llm"] = Field(
+        "auto", description="What writes summaries; `auto` takes the language model when one is set"
+    )
+    summary_tokens: int = Field(100, ge=16, le=2000, description="Longest summary")
+    cluster_tokens: int = Field(
+        3500, ge=256, description="Longest text that one summary is made of; larger clusters are split"
+    )
+    long_document: int = Field(8, ge=3, description="A document of so many chunks has a tree of its own")
+    follow: bool = Field(True, description="Update a tree when documents have changed")
 
 
 class SearchSettings(Area):
@@ -270,11 +292,13 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     encoder: EncoderSettings = EncoderSettings()
     sparse: SparseSettings = SparseSettings()
+    vectors: VectorsSettings = VectorsSettings()
     chunker: ChunkerSettings = ChunkerSettings()
     index: IndexSettings = IndexSettings()
     loader: LoaderSettings = LoaderSettings()
     worker: WorkerSettings = WorkerSettings()
     sync: SyncSettings = SyncSettings()
+    tree: TreeSettings = TreeSettings()
     search: SearchSettings = SearchSettings()
     rerank: RerankSettings = RerankSettings()
     transform: TransformSettings = TransformSettings()

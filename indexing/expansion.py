@@ -59,6 +59,10 @@ class NeighbourExpander:
         self._idf: dict[str, float] = {}
         self._words: dict[ChunkId, Counter[str]] = {}
 
+    @property
+    def name(self) -> str:
+        return self._terms.name
+
     def expand(self, chunk_ids: Ids) -> list[Expansion]:
         """One expansion for each chunk; no words where it has no neighbour, or these no words.
 

@@ -127,7 +127,8 @@ def _funnel(resources: Resources) -> Retriever:
     )
 
 
-def _sparse(resources: Resources) -> SparseRetriever:
+def sparse_retriever(resources: Resources) -> SparseRetriever:
+    """Raises ModeUnavailable where the version has no sparse vectors."""
     encoder = resources.sparse()
     if encoder is None:
         raise ModeUnavailable(
@@ -138,7 +139,7 @@ def _sparse(resources: Resources) -> SparseRetriever:
 
 
 def _sparse_scores(resources: Resources, query: Query, chunk_ids: Ids) -> Floats:
-    return _sparse(resources).score(query, chunk_ids)
+    return sparse_retriever(resources).score(query, chunk_ids)
 
 
 def _tree(resources: Resources) -> Tree:
@@ -224,7 +225,7 @@ MODES: Mapping[Mode, ModeSpec] = {
     ),
     "sparse": ModeSpec(
         title="terms that a model weighs, by learned sparse vectors",
-        build=_sparse,
+        build=sparse_retriever,
         needs_vector=False,
         score=_sparse_scores,
     ),

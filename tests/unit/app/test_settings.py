@@ -34,6 +34,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "FOOTNOTE_ENCODER_DEVICE": ("cuda:bf16", "cuda:bf16"),
     "FOOTNOTE_ENCODER_N_THREADS": ("1", 1),
     "FOOTNOTE_ENCODER_KEEP_TOKENS": ("true", True),
+    "FOOTNOTE_VECTORS_DEVICE": ("cuda:1", "cuda:1"),
     "FOOTNOTE_SPARSE_MODEL": ("splade", "splade"),
     "FOOTNOTE_SPARSE_MAX_TERMS": ("128", 128),
     "FOOTNOTE_SPARSE_DEVICE": ("cpu", "cpu"),
