@@ -24,6 +24,8 @@ from app.api import (
     jobs,
     search,
     similar,
+    tags,
+    trees,
 )
 from app.api.idempotency import IdempotencyMiddleware
 from app.api.middleware import GuardMiddleware, RequestIdMiddleware
@@ -65,8 +67,10 @@ def create_app(services: Services, hosts: tuple[str, ...] = ()) -> FastAPI:
         search,
         explain,
         similar,
+        tags,
         answers,
         indexes,
+        trees,
         golden,
     ):
         app.include_router(area.router)

@@ -10,7 +10,9 @@ import typer
 
 from app.cli.backup import backup_command, restore_command
 from app.cli.context import remember_home
+from app.cli.diagnose import diagnose_command
 from app.cli.evaluation import eval_command
+from app.cli.expand import expand_command
 from app.cli.explain import explain_command
 from app.cli.golden import golden_app
 from app.cli.index import index_app
@@ -21,7 +23,9 @@ from app.cli.search import ask_command, search_command
 from app.cli.serve import quickstart_command, serve_command, worker_command
 from app.cli.similar import similar_command
 from app.cli.sync import sync_command
+from app.cli.tag import tag_command
 from app.cli.train import train_app
+from app.cli.tree import tree_app
 from app.cli.tune import tune_command
 
 app = typer.Typer(
@@ -57,17 +61,21 @@ app.command("sync")(sync_command)
 app.command("search")(search_command)
 app.command("explain")(explain_command)
 app.command("similar")(similar_command)
+app.command("tag")(tag_command)
 app.command("ask")(ask_command)
 app.command("serve")(serve_command)
 app.command("worker")(worker_command)
 app.command("quickstart")(quickstart_command)
 app.command("eval")(eval_command)
+app.command("expand")(expand_command)
 app.command("tune")(tune_command)
+app.command("diagnose")(diagnose_command)
 app.command("backup")(backup_command)
 app.command("restore")(restore_command)
 app.command("doctor")(doctor_command)
 app.add_typer(index_app, name="index")
 app.add_typer(golden_app, name="golden")
+app.add_typer(tree_app, name="tree")
 app.add_typer(train_app, name="train")
 app.add_typer(documents_app, name="documents")
 app.add_typer(jobs_app, name="jobs")

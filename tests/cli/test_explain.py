@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.cli.conftest import Footnote
 
 
@@ -39,3 +41,25 @@ def test_similar_takes_sources_and_texts(library: Footnote) -> None:
 def _source(library: Footnote, name: str) -> str:
     rows = library.json("documents", "list")["data"]
     return next(row["source"] for row in rows if row["source"].endswith(name))
+
+
+def test_tag_writes_only_when_told_to(footnote: Footnote, pages: Path, tmp_path: Path) -> None:
+    footnote("ingest", pages)
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text('{"name": "lease", "description": "of a job"}\n\n{"name": "green tea", "prior": 0.5}\n')
+    options = ("tag", labels, "--threshold", 0.3, "--write", "topics")
+    out = footnote(*options, "--dry-run").out
+    assert "lease" in out
+    assert "0 written" in out
+    assert all(row["metadata"] == {} for row in footnote.json("documents", "list")["data"])
+    body = footnote.json(*options)
+    assert sum(item["written"] for item in body["data"]) == 2
+    topics = [row["metadata"].get("topics") for row in footnote.json("documents", "list")["data"]]
+    assert sorted(map(str, topics)) == ["None", "['green tea']", "['lease']"]
+
+
+def test_a_list_of_labels_that_cannot_be_read_is_wrong_usage(footnote: Footnote, tmp_path: Path) -> None:
+    footnote("tag", tmp_path / "nowhere.txt", code=2)
+    wrong = tmp_path / "labels.jsonl"
+    wrong.write_text('{"name": "tea"}\n{"nom": "thé"}\n')
+    assert "line 2" in footnote("tag", wrong, code=2).err
