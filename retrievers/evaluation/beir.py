@@ -42,12 +42,7 @@ class BeirCollection:
 
     def documents(self) -> Iterator[BeirDocument]:
         """The documents in the order of the file; raises EvaluationError at a bad line."""
-        path = _find(self.folder, "corpus.jsonl")
-        for number, record in _records(path):
-            title, text = record.get("title") or "", record.get("text") or ""
-            if not isinstance(title, str) or not isinstance(text, str):
-                raise EvaluationError(f"{path}, line {number}: title and text must be strings.")
-            yield BeirDocument(id=_id(path, number, record), title=title, text=text)
+        return corpus_of(self.folder)
 
     def content_hash(self) -> str:
         """64 hexadecimal digits over the corpus as it is stored."""
@@ -56,6 +51,16 @@ class BeirCollection:
             while part := lines.read(1 << 20):
                 digest.update(part)
         return digest.hexdigest()
+
+
+def corpus_of(folder: Path) -> Iterator[BeirDocument]:
+    """The documents of a folder, which needs no questions; raises EvaluationError at a bad line."""
+    path = _find(folder, "corpus.jsonl")
+    for number, record in _records(path):
+        title, text = record.get("title") or "", record.get("text") or ""
+        if not isinstance(title, str) or not isinstance(text, str):
+            raise EvaluationError(f"{path}, line {number}: title and text must be strings.")
+        yield BeirDocument(id=_id(path, number, record), title=title, text=text)
 
 
 def load_collection(folder: Path, split: str | None = None) -> BeirCollection:
