@@ -1,4 +1,4 @@
-"""`footnote tune`."""
+"""`footnote tune` and `footnote diagnose`."""
 
 from __future__ import annotations
 
@@ -19,3 +19,21 @@ def test_a_collection_is_tuned_shown_and_reset(footnote: Footnote, pages: Path) 
     footnote("tune", "--mode", "magic", code=2)
     footnote("tune", "--show", "--reset", code=2)
     assert "collection_not_found" in footnote("tune", "--show", "-c", "nowhere", code=1).err
+
+
+def test_questions_are_diagnosed(footnote: Footnote, pages: Path, tmp_path: Path) -> None:
+    footnote("ingest", pages)
+    footnote("golden", "add", "lease", "--source", pages / "leases.md")
+    assert footnote.json("diagnose", "--only-search")["summary"]["n_right"] == 1
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text('{"question": "who paints", "answer": "purple elephants"}\n')
+    found = footnote.json("diagnose", questions)
+    assert [item["cause"] for item in found["questions"]] == ["FP1"]
+    assert found["summary"]["counts"]["FP1"] == 1
+    shown = footnote("diagnose", questions, "--generator", "extractive").out
+    assert "missing content" in shown
+    assert "0 of 1 questions went well" in shown
+    questions.write_text("{")
+    assert "invalid_questions_file" in footnote("diagnose", questions, code=1).err
+    footnote("diagnose", questions, "--mode", "magic", code=2)
+    footnote("diagnose", questions, "--generator", "magic", code=2)
