@@ -17,7 +17,7 @@ from retrievers.explain import (
     ranks_of,
     rerank_changes,
 )
-from retrievers.modes import MODES
+from retrievers.modes import MODES, sparse_retriever
 from retrievers.ngrams import Match, find, ngrams_of
 from retrievers.types import Mode, Passage, Query
 
@@ -130,7 +130,7 @@ def _hits(trace: Trace, live: LiveTokens | None) -> dict[ChunkId, HitExplanation
     return {
         key: HitExplanation(
             places=places_of(fused[key], ranks.get(key, {})),
-            terms=_terms(trace, key),
+            terms=_terms(trace, fused[key]),
             alignment=alignments.get(key),
             rerank=changes.get(key),
         )
@@ -138,8 +138,12 @@ def _hits(trace: Trace, live: LiveTokens | None) -> dict[ChunkId, HitExplanation
     }
 
 
-def _terms(trace: Trace, chunk_id: ChunkId) -> dict[str, Mapping[str, float]]:
-    return {"bm25": trace.index.snapshot.lexical.contributions(trace.query, chunk_id)}
+def _terms(trace: Trace, passage: Passage) -> dict[str, Mapping[str, float]]:
+    resources, key = trace.index.resources, passage.chunk.id
+    terms = {"bm25": resources.snapshot.lexical.contributions(trace.query, key)}
+    if "sparse" in passage.scores:
+        terms["sparse"] = sparse_retriever(resources).contributions(trace.query, key)
+    return terms
 
 
 def _ranks(trace: Trace, passages: Sequence[Passage]) -> dict[ChunkId, dict[str, int]]:

@@ -25,6 +25,7 @@ from app.snapshots import SnapshotCache
 from app.sparse import SparseEncoders
 from app.store import FileStore
 from indexing.chunking import ChunkerSpec
+from indexing.device_scan import open_device
 from indexing.encoding.factory import EncoderSpec, load_encoder
 from indexing.language_model import LanguageModel
 
@@ -139,7 +140,7 @@ def open_services(settings: Settings, load: LoadEncoder = load_encoder) -> Itera
             engine=engine,
             store=FileStore(settings.files_dir),
             encoders=EncoderPool(settings.models_dir, load),
-            snapshots=SnapshotCache(settings.indexes_dir),
+            snapshots=SnapshotCache(settings.indexes_dir, open_device(settings.vectors.device)),
             places=Places(settings.server.max_concurrent, settings.server.max_waiting),
         )
         with services.write() as session:

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from indexing.device_scan import DeviceScans
 from indexing.errors import IndexMissing
 from indexing.snapshot import Snapshot, check_encoder
 
@@ -25,8 +26,10 @@ class SnapshotCache:
     commit is seen by the next request. The replaced snapshot lives on while a request holds it.
     """
 
-    def __init__(self, indexes_dir: Path) -> None:
+    def __init__(self, indexes_dir: Path, scans: DeviceScans | None = None) -> None:
+        """With `scans`, vectors are searched on their device."""
         self.indexes_dir = indexes_dir
+        self._scans = scans
         self._opened: dict[str, _Opened] = {}
         self._lock = threading.Lock()
 
@@ -47,6 +50,7 @@ class SnapshotCache:
                     directory,
                     expected_fingerprint=expected_fingerprint,
                     previous=opened.snapshot if opened else None,
+                    scans=self._scans,
                 )
                 opened = _Opened(stamp, snapshot)
                 self._opened[version_id] = opened

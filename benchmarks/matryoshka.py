@@ -72,7 +72,7 @@ class EveryLayer:
         ids = np.array([self._tokenizer.encode(text).ids], np.int32)
         outputs = self._session.run(self._names, {"input_ids": ids})
         means = np.stack([*(states[0].mean(axis=0) for states in outputs[:-1]), outputs[-1][0]])
-        return means / np.linalg.norm(means, axis=1, keepdims=True)
+        return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True))
 
 
 def quality(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -232,8 +232,8 @@ def _plot(found: dict[str, float]) -> str:
         lines.append(f'<path d="M{left},40V250H{left + 270}" fill="none" stroke="#222222"/>')
         lines.append(f'<text x="{left}" y="24">nDCG@10 by {title}</text>')
         for value in np.arange(0, top, 0.2):
-            x, y = place(left, 0, value).split(",")
-            lines.append(f'<text x="{float(x) - 6}" y="{float(y) + 4}" text-anchor="end">{value:.1f}</text>')
+            height = 254 - 210 * value / top
+            lines.append(f'<text x="{left - 6}" y="{height:.1f}" text-anchor="end">{value:.1f}</text>')
         for mark, x in marks.items():
             lines.append(f'<text x="{left + 270 * x:.1f}" y="268" text-anchor="middle">{mark}</text>')
     return "\n".join([*lines, "</svg>", ""])

@@ -7,6 +7,7 @@ IndexingError
 ├── EncoderError                   a model could not be loaded, or gave the wrong shape
 ├── LanguageModelError             a language model gave no answer; `kind` says how
 │     llm_timeout · llm_rate_limited · llm_unavailable · llm_bad_response
+├── DeviceMissing                  a device is set that is not there
 └── IndexVersionError
       ├── IndexMissing             no such version directory
       ├── IndexDamaged             a checksum, count or id does not agree
@@ -69,6 +70,12 @@ class LanguageModelError(IndexingError):
 
     def __reduce__(self) -> tuple[type[LanguageModelError], tuple[LanguageModelErrorKind, str]]:
         return (LanguageModelError, (self.kind, self.detail))
+
+
+class DeviceMissing(IndexingError):
+    """A device is set that this machine, or its build of PyTorch, does not have."""
+
+    code = "device_missing"
 
 
 class IndexVersionError(IndexingError):

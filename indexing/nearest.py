@@ -7,6 +7,7 @@ from math import ceil
 
 import numpy as np
 
+from indexing.device_scan import DeviceScans
 from indexing.found import Found, best
 from indexing.segment_set import SegmentSet, Selection
 from indexing.segments import Segment
@@ -33,8 +34,10 @@ TIE_TOLERANCE = 1e-5
 class VectorIndex:
     """Inner products over all live rows of a snapshot. Safe to use from several threads."""
 
-    def __init__(self, segments: SegmentSet) -> None:
+    def __init__(self, segments: SegmentSet, scans: DeviceScans | None = None) -> None:
+        """With `scans` every segment that fits is searched on their device, exactly."""
         self._segments = segments
+        self._scans = scans
 
     def search(self, vector: Floats, limit: int, selection: Selection | None = None) -> Found:
         """The `limit` best chunks, best first, ties by chunk id; fewer only if there are fewer.
@@ -80,7 +83,11 @@ class VectorIndex:
         n_wanted = depth * REFINE_FACTOR
         parts, scans = [], []
         for segment, mask, n_allowed in self._segments.selected(selection):
-            if segment.vectors.coded and n_wanted <= MAX_WANTED_SHARE * n_allowed:
+            on_device = None if self._scans is None else self._scans.of(segment.files)
+            if on_device is not None:
+                rows = on_device.nearest(vector, depth, mask, n_allowed)
+                parts.append(segment.found(rows, segment.vectors.score(vector, rows)))
+            elif segment.vectors.coded and n_wanted <= MAX_WANTED_SHARE * n_allowed:
                 scans.append(_Scan(segment, mask, n_allowed))
             else:
                 parts.append(_exact(segment, mask, n_allowed, vector, depth))

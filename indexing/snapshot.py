@@ -7,6 +7,7 @@ from types import TracebackType
 
 import numpy as np
 
+from indexing.device_scan import DeviceScans
 from indexing.errors import EncoderMismatch, IndexDamaged, IndexMissing
 from indexing.found import Found
 from indexing.lexical import LexicalIndex
@@ -32,7 +33,13 @@ class Snapshot:
     both have is opened once.
     """
 
-    def __init__(self, directory: Path, manifest: Manifest, previous: Snapshot | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        manifest: Manifest,
+        previous: Snapshot | None = None,
+        scans: DeviceScans | None = None,
+    ) -> None:
         self.directory = directory
         self.manifest = manifest
         known = {segment.name: segment for segment in previous.segments.segments} if previous else {}
@@ -44,18 +51,25 @@ class Snapshot:
             manifest.spec.dim,
         )
         self.lexical = LexicalIndex(self.segments)
-        self.vectors = VectorIndex(self.segments)
+        self.vectors = VectorIndex(self.segments, scans)
 
     @classmethod
     def open(
-        cls, directory: Path, *, expected_fingerprint: str | None = None, previous: Snapshot | None = None
+        cls,
+        directory: Path,
+        *,
+        expected_fingerprint: str | None = None,
+        previous: Snapshot | None = None,
+        scans: DeviceScans | None = None,
     ) -> Snapshot:
-        """Raises IndexMissing, IndexDamaged, or EncoderMismatch if the encoder is another than expected."""
+        """With `scans`, vectors are searched on their device.
+
+        Raises IndexMissing, IndexDamaged, or EncoderMismatch if the encoder is another than expected."""
         manifest = load_manifest(directory)
         while True:
             check_encoder(manifest, expected_fingerprint)
             try:
-                return cls(directory, manifest, previous)
+                return cls(directory, manifest, previous, scans)
             except (FileNotFoundError, IndexDamaged) as exc:
                 # A writer may have removed what two commits ago was still in use: look again.
                 newer = load_manifest(directory)

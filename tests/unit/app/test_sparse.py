@@ -152,14 +152,10 @@ def test_another_model_in_the_place_of_the_first_is_refused(
 
 
 def test_the_terms_of_a_hit_add_up_to_its_score(services: Services) -> None:
-    from retrievers.modes import MODES
-
-    with services.read() as session:
-        version = versions.active(session, collection_id(services))
-    assert version is not None
-    retriever = MODES["sparse"].build(services.indexes.open(version.id).resources)
-    for passage in search(services, SearchRequest(query="red river", mode="sparse")).passages:
-        terms = retriever.contributions("red river", passage.chunk.id)
+    result = search(services, SearchRequest(query="red river", mode="sparse", explain=True))
+    assert result.explanation is not None
+    for passage in result.passages:
+        terms = result.explanation.hits[passage.chunk.id].terms["sparse"]
         assert set(terms) <= {"red", "river"}
         assert sum(terms.values()) == pytest.approx(passage.score, rel=1e-6)
 
