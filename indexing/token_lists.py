@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.columns import read_columns, write_columns
+from indexing.columns import Column, read_columns, write_columns
 from indexing.errors import IndexDamaged
 from indexing.token_codec import TokenCodec
 from indexing.token_codes import TokenCodes
@@ -72,8 +72,8 @@ class TokenLists:
         return cls(centroids=centroids.reshape(-1, dim), starts=starts, rows=rows)
 
     def save(self, directory: Path) -> None:
-        columns = {"starts": self.starts, "rows": self.rows, "centroids": self.centroids.reshape(-1)}
-        write_columns(directory / FILE, columns)
+        flat: Column = self.centroids.reshape(-1)
+        write_columns(directory / FILE, {"starts": self.starts, "rows": self.rows, "centroids": flat})
 
     def estimate(self, vectors: Floats, weights: Floats, n_rows: int) -> Floats:
         """About Σ_i w_i max_j ⟨q_i, d_j⟩ for every row, from the centroids alone, shape (n_rows,).

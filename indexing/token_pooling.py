@@ -1,37 +1,37 @@
 """Fewer token vectors for a text: neighbours that are alike become one.
 
-Token pooling (Clavié et al. 2024, https://arxiv.org/abs/2409.14683) of neighbours in place of any tokens: it
-costs a fraction of clustering them all, loses no more, and what a vector stands for is a stretch of the text.
-docs/decisions/0021 has the measurements.
+Token pooling (Clavié et al. 2024, https://arxiv.org/abs/2409.14683) of neighbours in place of any tokens, and
+of long texts more than of short ones. It costs a fraction of clustering all tokens, loses no more, and what a
+vector stands for is a stretch of the text. docs/decisions/0021 has the measurements.
 """
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexing.types import Floats, TokenVectors
 
-KEPT_SHARE = 0.47
-"""So many vectors are kept of those of a text."""
+KEPT_PER_ROOT = 6.2
+"""Of n vectors this many times √n are kept: all of 38, half of 154, 99 of the 254 of a full window."""
 
 
-def pooled(text: str, tokens: TokenVectors, share: float = KEPT_SHARE) -> Floats:
-    """The vectors to keep of a text, shape (⌈share · n_tokens⌉, dim) or fewer, each of length 1, in order.
+def pooled(text: str, tokens: TokenVectors, per_root: float = KEPT_PER_ROOT) -> Floats:
+    """The vectors to keep of a text, each of length 1, in order; shape (n_kept, dim).
 
     Tokens without a letter or digit are left out, unless there are no others or they stand for no characters.
-    Of what is left, neighbours are merged again and again whose merging loses least by Ward's criterion,
-    n₁n₂ / (n₁ + n₂) · (1 - cosine): in one round all pairs that are better than those beside them. The vector
-    of a stretch is the mean of its tokens', of length 1.
+    While more than ⌈per_root · √n⌉ are left of n, neighbours are merged whose merging loses least by Ward's
+    criterion, n₁n₂ / (n₁ + n₂) · (1 - cosine): in one round all pairs that are better than those beside them.
+    The vector of a stretch is the mean of its tokens', of length 1.
     """
-    n_kept = ceil(share * len(tokens.vectors))
     of_words = [
         end <= start or any(map(str.isalnum, text[start:end])) for start, end in tokens.offsets.tolist()
     ]
     sums = tokens.vectors[of_words] if any(of_words) else tokens.vectors
     sizes = np.ones(len(sums), dtype=np.float32)
+    n_kept = ceil(per_root * sqrt(len(sums)))
     while len(sums) > n_kept:
         pairs = _best_pairs(_unit(sums), sizes)[: len(sums) - n_kept]
         sums, sizes = _merged(sums, pairs), _merged(sizes, pairs)

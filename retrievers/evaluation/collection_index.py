@@ -26,7 +26,7 @@ from indexing.snapshot import Snapshot
 from indexing.sparse_codes import SparseCodes
 from indexing.token_codec import codec_for
 from indexing.token_codes import TokenCodes
-from indexing.token_pooling import pooled
+from indexing.token_pooling import KEPT_PER_ROOT, pooled
 from indexing.types import ChunkId, LoadedText, contextual_text, stable_id
 from indexing.version import VersionWriter, create_version
 from retrievers.evaluation.beir import BeirCollection, BeirDocument
@@ -36,7 +36,7 @@ Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
 
 CHUNKS_A_BATCH = 256
-_LAYOUT = "pooled-1"
+_LAYOUT = f"tokens-{KEPT_PER_ROOT}"
 """Part of an index's name: what else than the four below decides what it holds."""
 _FACTS = "collection.json"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, sqrt
 
 import numpy as np
 from hypothesis import given, settings
@@ -41,34 +41,41 @@ def naive_round(sums: list[Floats], sizes: list[int], n_kept: int) -> tuple[list
 
 
 @settings(deadline=None, max_examples=50)
-@given(n_tokens=st.integers(1, 60), seed=st.integers(0, 99))
-def test_it_is_what_loops_give(n_tokens: int, seed: int) -> None:
+@given(n_tokens=st.integers(1, 60), per_root=st.floats(1, 5), seed=st.integers(0, 99))
+def test_it_is_what_loops_give(n_tokens: int, per_root: float, seed: int) -> None:
     vectors = unit_vectors(n_tokens, 7, np.random.default_rng(seed))
     offsets = np.array([[2 * place, 2 * place + 1] for place in range(n_tokens)], np.int32)
-    found = pooled("a " * n_tokens, TokenVectors(vectors=vectors, offsets=offsets))
+    found = pooled("a " * n_tokens, TokenVectors(vectors=vectors, offsets=offsets), per_root)
     sums, sizes = list(vectors), [1] * n_tokens
-    while len(sums) > ceil(0.47 * n_tokens):
-        sums, sizes = naive_round(sums, sizes, ceil(0.47 * n_tokens))
+    n_kept = ceil(per_root * sqrt(n_tokens))
+    while len(sums) > n_kept:
+        sums, sizes = naive_round(sums, sizes, n_kept)
+    assert len(found) == min(n_tokens, n_kept)
     expected = np.array([total / np.linalg.norm(total) for total in sums])
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_words_that_are_repeated_side_by_side_become_one() -> None:
-    found = pooled("red red blue blue", tokens_of("red red blue blue"))
+    found = pooled("red red blue blue", tokens_of("red red blue blue"), per_root=1)
     np.testing.assert_allclose(found, [word_vector("red", 64), word_vector("blue", 64)], atol=1e-5)
 
 
 def test_punctuation_is_left_out() -> None:
     vectors = unit_vectors(4, 8, np.random.default_rng(0))
     tokens = TokenVectors(vectors=vectors, offsets=np.array([[0, 1], [1, 2], [2, 3], [3, 4]], np.int32))
-    np.testing.assert_allclose(pooled("a.b!", tokens, share=1), vectors[[0, 2]], atol=1e-6)
-    np.testing.assert_allclose(pooled("?.-!", tokens, share=1), vectors, atol=1e-6)
+    np.testing.assert_allclose(pooled("a.b!", tokens), vectors[[0, 2]], atol=1e-6)
+    np.testing.assert_allclose(pooled("?.-!", tokens), vectors, atol=1e-6)
 
 
 def test_tokens_that_stand_for_no_characters_stay() -> None:
     vectors = unit_vectors(3, 8, np.random.default_rng(0))
     tokens = TokenVectors(vectors=vectors, offsets=np.array([[0, 0], [0, 1], [1, 2]], np.int32))
-    np.testing.assert_allclose(pooled("a.", tokens, share=1), vectors[:2], atol=1e-6)
+    np.testing.assert_allclose(pooled("a.", tokens), vectors[:2], atol=1e-6)
+
+
+def test_a_short_text_loses_nothing() -> None:
+    text = " ".join(f"w{number}" for number in range(38))
+    np.testing.assert_allclose(pooled(text, tokens_of(text)), tokens_of(text).vectors, atol=1e-6)
 
 
 def test_no_tokens_give_no_vectors() -> None:

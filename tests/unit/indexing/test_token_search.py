@@ -26,7 +26,7 @@ FEW = made_up_chunks(150, seed=2)
 
 def near_topics(n: int, random: np.random.Generator) -> Floats:
     vectors = TOPICS[random.integers(len(TOPICS), size=n)] + 0.35 * unit_vectors(n, DIM, random)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
 def tokens_of(chunks: SmallChunks, seed: int) -> TokenCodes:
@@ -55,8 +55,8 @@ def remove(directory: Path, document_ids: Ids, change: int) -> None:
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A large segment with lists, of which some documents are gone, and a small one without."""
     made = tmp_path_factory.mktemp("tokens") / "version"
-    settings = {"token_codec": CODEC.name, "token_bytes": CODEC.width}
-    create_version(made, replace(small_spec(), settings=settings))
+    spec = replace(small_spec(), settings={"token_codec": CODEC.name, "token_bytes": CODEC.width})
+    create_version(made, spec)
     add(made, MANY, tokens_of(MANY, 1), 1)
     add(made, FEW, tokens_of(FEW, 2), 2)
     remove(made, np.unique(MANY.document_ids)[::7], 3)

@@ -17,7 +17,15 @@ from indexing.token_codec import codec_for
 from indexing.token_codes import TokenCodes
 from indexing.types import Floats, TokenVectors
 from indexing.version import VersionWriter, create_version
-from retrievers.late_interaction import FILL_WORD_WEIGHT, maxsim, token_matches, token_weights
+from retrievers.errors import ModeUnavailable
+from retrievers.late_interaction import (
+    FILL_WORD_WEIGHT,
+    LateInteractionRetriever,
+    maxsim,
+    token_matches,
+    token_weights,
+)
+from retrievers.types import Query
 from tests.small_index import DIM, WORDS, SmallChunks, build_index, made_up_chunks, small_spec
 
 CODEC = codec_for("made-up", DIM)
@@ -33,7 +41,13 @@ def build_token_index(directory: Path, *batches: SmallChunks) -> Snapshot:
             made = ENCODER.encode_documents(batch.texts, with_tokens=True).tokens or ()
             tokens = TokenCodes.of([CODEC.encode(token.vectors) for token in made], CODEC.width)
             with writer.commit(change=number) as commit:
-                commit.add(**batch.columns(), tokens=tokens)
+                commit.add(
+                    chunk_ids=batch.chunk_ids,
+                    document_ids=batch.document_ids,
+                    texts=batch.texts,
+                    vectors=batch.vectors,
+                    tokens=tokens,
+                )
     return Snapshot.open(directory)
 
 
@@ -111,3 +125,31 @@ def test_without_any_word_all_tokens_weigh_the_same(snapshot: Snapshot) -> None:
         vectors=np.zeros((2, DIM), np.float32), offsets=np.array([[0, 1], [1, 2]], np.int32)
     )
     assert token_weights(snapshot, "?!", tokens).tolist() == [0.5, 0.5]
+
+
+def test_the_retriever_finds_the_best_of_all_chunks(snapshot: Snapshot) -> None:
+    query = Query(text="harbour letter", tokens=tokens_of("harbour letter"))
+    retriever = LateInteractionRetriever(snapshot)
+    (hits,) = retriever.retrieve([query], 10)
+    ids = snapshot.chunk_ids()
+    assert [hit.score for hit in hits] == pytest.approx(
+        np.sort(maxsim(snapshot, tokens_of(query.text), ids))[::-1][:10].tolist(), abs=0.02
+    )
+    assert all(hit.scores == {"late": hit.score} for hit in hits)
+    chosen = np.array([hit.chunk_id for hit in hits], dtype=np.int64)
+    assert retriever.score(query, chosen).tolist() == pytest.approx([hit.score for hit in hits])
+
+
+def test_a_query_without_token_vectors_is_refused_and_one_without_tokens_finds_nothing(
+    snapshot: Snapshot,
+) -> None:
+    retriever = LateInteractionRetriever(snapshot)
+    with pytest.raises(ValueError, match="tokens"):
+        retriever.retrieve([Query(text="river")], 5)
+    assert retriever.retrieve([Query(text="", tokens=tokens_of(""))], 5) == [[]]
+
+
+def test_the_mode_says_what_to_run_where_there_are_no_token_vectors(tmp_path: Path) -> None:
+    without = build_index(tmp_path / "version", made_up_chunks(10))
+    with pytest.raises(ModeUnavailable, match="footnote index build"):
+        LateInteractionRetriever(without)
