@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from indexing.found import Found
+from indexing.nodes import NodeId
 from indexing.snapshot import Snapshot
 from indexing.types import Floats, Ids
 from retrievers.hits import to_hits
@@ -68,21 +69,11 @@ class ExpandedRetriever:
 
     def expansion_scores(self, text: str, chunk_ids: Ids) -> Floats:
         """BM25 of every given chunk's expansion, 0 for one without; of several, the highest."""
-        scores = np.zeros(len(chunk_ids), dtype=np.float32)
-        if self._expansions is None or not len(chunk_ids):
-            return scores
+        index = self._expansions
+        if index is None:
+            return np.zeros(len(chunk_ids), dtype=np.float32)
         heads = self._nodes.heads("expansion", chunk_ids.tolist())
-        pairs = [
-            (place, node_id)
-            for place, chunk_id in enumerate(chunk_ids.tolist())
-            for node_id in heads.get(chunk_id, ())
-        ]
-        places = np.array([place for place, _ in pairs], dtype=np.int64)
-        node_ids = np.array([node_id for _, node_id in pairs], dtype=np.int64)
-        present = self._expansions.segments.present(node_ids)
-        found = self._expansions.lexical.score(text, node_ids[present])
-        np.maximum.at(scores, places[present], found)
-        return scores
+        return best_of_heads(chunk_ids, heads, index, lambda ids: index.lexical.score(text, ids), without=0.0)
 
     def _by_expansion(self, query: Query, limit: int) -> Found:
         """The chunks whose expansions are the best, as far as the snapshot has them; scores of no account."""
@@ -92,6 +83,28 @@ class ExpandedRetriever:
         selection = self._expansions.select(query.allowed_documents)
         found = self._expansions.lexical.search(query.text, limit, selection)
         return chunks_of(self._nodes, self._snapshot, found)
+
+
+def best_of_heads(
+    chunk_ids: Ids,
+    heads: Mapping[int, Sequence[NodeId]],
+    index: Snapshot,
+    score: Callable[[Ids], Floats],
+    *,
+    without: float,
+) -> Floats:
+    """The highest score of the nodes about each chunk, as far as the index has them; `without` any."""
+    pairs = [
+        (place, node_id)
+        for place, chunk_id in enumerate(chunk_ids.tolist())
+        for node_id in heads.get(chunk_id, ())
+    ]
+    places = np.array([place for place, _ in pairs], dtype=np.int64)
+    node_ids = np.array([node_id for _, node_id in pairs], dtype=np.int64)
+    present = index.segments.present(node_ids)
+    scores = np.full(len(chunk_ids), without, dtype=np.float32)
+    np.maximum.at(scores, places[present], score(node_ids[present]))
+    return scores
 
 
 def chunks_of(nodes: Nodes, snapshot: Snapshot, found: Found) -> Found:

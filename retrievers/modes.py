@@ -15,7 +15,7 @@ from indexing.types import ChunkId, Floats, Ids
 from retrievers.base import Retriever
 from retrievers.bm25 import Bm25Retriever
 from retrievers.dense import DenseRetriever, query_vector
-from retrievers.ensemble import BEYOND, EnsembleRetriever, EnsembleSpec
+from retrievers.ensemble import BEYOND, MAXSIM_WEIGHT, EnsembleRetriever, EnsembleSpec
 from retrievers.errors import ModeUnavailable
 from retrievers.expanded import ExpandedRetriever
 from retrievers.funnel import FIRST_DIM, FunnelRetriever, FunnelSteps
@@ -46,6 +46,7 @@ class Tuning:
     funnel_dim: int = FIRST_DIM
     funnel_steps: FunnelSteps = "two"
     tree: TreeTuning = field(default_factory=TreeTuning)
+    maxsim_weight: float = MAXSIM_WEIGHT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +99,10 @@ def _dense_scores(resources: Resources, query: Query, chunk_ids: Ids) -> Floats:
 
 def _auto(resources: Resources) -> Retriever:
     tuning = resources.tuning
-    return EnsembleRetriever(
-        resources.snapshot, EnsembleSpec(alpha=tuning.alpha, candidate_k=tuning.candidate_k)
+    spec = EnsembleSpec(
+        alpha=tuning.alpha, maxsim_weight=tuning.maxsim_weight, candidate_k=tuning.candidate_k
     )
+    return EnsembleRetriever(resources.snapshot, spec)
 
 
 def _hybrid(resources: Resources) -> Retriever:
@@ -248,6 +250,7 @@ MODES: Mapping[Mode, ModeSpec] = {
         title="meaning, by the vectors of each chunk and of the questions it answers",
         build=_questions,
         infimum=lambda _query: -1.0,
+        score=lambda it, query, chunk_ids: _questions(it).score(query, chunk_ids),
     ),
     "ngram": ModeSpec(
         title="exact phrases and distinctive n-grams, word for word",

@@ -8,9 +8,9 @@ import numpy as np
 
 from indexing.found import Found
 from indexing.snapshot import Snapshot
-from indexing.types import Floats
+from indexing.types import Floats, Ids
 from retrievers.dense import query_vector
-from retrievers.expanded import chunks_of
+from retrievers.expanded import best_of_heads, chunks_of
 from retrievers.hits import to_hits
 from retrievers.nodes import Nodes
 from retrievers.types import Hit, Query
@@ -42,21 +42,32 @@ class QuestionsRetriever:
         asked = self._by_question(query, vector, top_k)
         ids = np.concatenate([own.chunk_ids, asked.chunk_ids])
         documents = np.concatenate([own.document_ids, asked.document_ids])
-        chunk_ids, places, inverse = np.unique(ids, return_index=True, return_inverse=True)
-        questions = np.full(len(chunk_ids), -1.0, dtype=np.float32)
-        np.maximum.at(questions, inverse[len(own) :], asked.scores)
+        chunk_ids, places = np.unique(ids, return_index=True)
+        scores = {
+            "dense": self._snapshot.vectors.score(vector, chunk_ids),
+            "questions": self._question_scores(vector, chunk_ids),
+        }
+        by: Floats = np.maximum(scores["dense"], scores["questions"])
+        return to_hits(chunk_ids, documents[places], scores, by=by, top_k=top_k)
+
+    def score(self, query: Query, chunk_ids: Ids) -> Floats:
+        """The score of every given chunk; raises KeyError for one that is not there."""
+        vector = query_vector(query)
         dense = self._snapshot.vectors.score(vector, chunk_ids)
-        by: Floats = np.maximum(dense, questions)
-        return to_hits(
-            chunk_ids,
-            documents[places],
-            {"dense": dense, "questions": questions},
-            by=by,
-            top_k=top_k,
+        return np.asarray(np.maximum(dense, self._question_scores(vector, chunk_ids)), dtype=np.float32)
+
+    def _question_scores(self, vector: Floats, chunk_ids: Ids) -> Floats:
+        """The cosine of each chunk's nearest question, −1 for a chunk without one."""
+        index = self._questions
+        if index is None:
+            return np.full(len(chunk_ids), -1.0, dtype=np.float32)
+        heads = self._nodes.heads("question", chunk_ids.tolist())
+        return best_of_heads(
+            chunk_ids, heads, index, lambda ids: index.vectors.score(vector, ids), without=-1.0
         )
 
     def _by_question(self, query: Query, vector: Floats, top_k: int) -> Found:
-        """The nearest questions as chunks, until they are of `top_k` chunks or there are no more."""
+        """The nearest questions as chunks: all that are no farther than the nearest of `top_k` chunks."""
         if self._questions is None:
             none = np.empty(0, dtype=np.int64)
             return Found(chunk_ids=none, document_ids=none, scores=np.empty(0, dtype=np.float32))
@@ -65,6 +76,8 @@ class QuestionsRetriever:
         while True:
             found = self._questions.vectors.search(vector, limit, selection)
             chunks = chunks_of(self._nodes, self._snapshot, found)
-            if len(found) < limit or len(np.unique(chunks.chunk_ids)) >= top_k:
+            firsts = np.sort(np.unique(chunks.chunk_ids, return_index=True)[1])
+            seen_all = len(found) < limit
+            if seen_all or (len(firsts) >= top_k and found.scores[-1] < chunks.scores[firsts[top_k - 1]]):
                 return chunks
             limit *= 4

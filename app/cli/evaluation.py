@@ -89,17 +89,27 @@ def eval_command(
         raise typer.BadParameter(f"one of {', '.join(names)}", param_hint="--baseline")
     settings = read_settings(home)
     results: list[EvaluationResult] = []
+
+    def report() -> Report:
+        return Report(
+            results=tuple(results),
+            baseline=(baseline or names[0]) if len(names) > 1 else None,
+            command=shlex.join(["footnote", *sys.argv[1:]]),
+        )
+
     with reported():
         model = language_model(settings.llm)
         transformations = {
             name: transformation(transform, cast(Mode, name), model, settings.transform)
-            for name in modes
+            for name, _ in runs
             if transform is not None
         }
         encoder = EncoderPool(settings.models_dir).get(encoder_spec(settings.encoder))
         sparse = SparseEncoders(settings.sparse).set_up()
-        if sparse is None and mode == ["all"]:
-            runs = [run for run in runs if run[0] != "sparse"]  # there is nothing to measure
+        if mode == ["all"]:
+            # Of these there is nothing to measure: no model writes questions here.
+            lacking = {"questions"} | ({"sparse"} if sparse is None else set())
+            runs = [run for run in runs if run[0] not in lacking]
 
         def make_reranker(resources: Resources, note: Callable[[str], None]) -> Reranker:
             parts = RerankParts(
@@ -127,18 +137,13 @@ def eval_command(
                             progress=say,
                         )
                     )
-        report = Report(
-            results=results,
-            baseline=(baseline or names[0]) if len(names) > 1 else None,
-            command=shlex.join(["footnote", *sys.argv[1:]]),
-        )
-        if out is not None:
-            report.save(out)
+            if out is not None:
+                report().save(out)  # after each folder, so that what was measured outlives Ctrl-C
     if as_json:
-        print_json(report.to_json())
+        print_json(report().to_json())
         return
     console.print(_table([result.to_json() for result in results], mean_metrics(results)))
-    _print_comparison(report)
+    _print_comparison(report())
 
 
 def _modes(given: list[str] | None) -> tuple[str, ...]:

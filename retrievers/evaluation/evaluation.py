@@ -27,6 +27,7 @@ from retrievers.evaluation.collection_index import (
     open_index,
 )
 from retrievers.evaluation.errors import EvaluationError
+from retrievers.evaluation.expansions import EvaluationExpansions
 from retrievers.evaluation.metrics import PerQuery, mean_metrics, score_run
 from retrievers.evaluation.reranked import rerank_hits
 from retrievers.evaluation.runs import Ranking, Run, rank_documents, without_own_id
@@ -256,5 +257,7 @@ def _resources(
         texts=lambda chunk_ids: [texts().get(chunk_id, "") for chunk_id in chunk_ids],
         rank_bm25=rank_bm25,
         sparse=lambda: sparse,
-        nodes=EvaluationTree(snapshot, texts, encoder, say).nodes,
+        nodes=EvaluationExpansions(snapshot, texts, say).beside(
+            EvaluationTree(snapshot, texts, encoder, say).nodes
+        ),
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -17,17 +18,21 @@ from retrievers.base import Retriever
 from retrievers.bm25 import Bm25Retriever
 from retrievers.dense import DenseRetriever
 from retrievers.ensemble import EnsembleRetriever
+from retrievers.expanded import ExpandedRetriever
 from retrievers.funnel import FunnelRetriever
 from retrievers.fused import FusedRetriever, FusionSpec, Part
 from retrievers.fusion import Method
 from retrievers.hybrid import HybridRetriever
+from retrievers.late_interaction import LateInteractionRetriever
 from retrievers.ngram import NgramRetriever
 from retrievers.nodes import Nodes
 from retrievers.prf import PrfRetriever
+from retrievers.questions import QuestionsRetriever
 from retrievers.rank_bm25 import RankBm25Retriever
 from retrievers.tree import CollapsedTreeRetriever, Tree, TreeTraversalRetriever, TreeTuning
 from retrievers.types import Hit, Query
 from tests.small_index import SmallChunks, build_index, made_up_chunks, unit_vectors
+from tests.unit.retrievers.test_late_interaction import build_token_index, tokens_of
 
 FORMER = made_up_chunks(50, seed=14)
 """What is overwritten: the same ids get other content, those of `LATER`."""
@@ -153,6 +158,29 @@ class TestHalvingFunnel(RetrieverContract):
     make = staticmethod(lambda snapshot: FunnelRetriever(snapshot, first_dim=4, steps="halving"))
 
 
+class TestLateInteraction(RetrieverContract):
+    """Over an index with the token vectors of the chunks' words; the queries have theirs."""
+
+    make = staticmethod(lambda snapshot: _WithTokens(snapshot))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def snapshot(cls, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+        return build_token_index(tmp_path_factory.mktemp("tokens") / "v", CHUNKS)
+
+
+class _WithTokens:
+    """Gives queries their token vectors, as the pipeline does for the mode."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._retriever = LateInteractionRetriever(snapshot)
+
+    def retrieve(self, queries: Sequence[Query], top_k: int) -> list[list[Hit]]:
+        return self._retriever.retrieve(
+            [replace(query, tokens=tokens_of(query.text)) for query in queries], top_k
+        )
+
+
 class TestConvex(RetrieverContract):
     make = staticmethod(lambda snapshot: HybridRetriever(snapshot))
 
@@ -257,3 +285,71 @@ def tree_over(snapshot: Snapshot) -> Tree:
         roots=lambda _kind: np.array(sorted(roots), dtype=np.int64),
     )
     return Tree(snapshot=snapshot, summaries=snapshot, nodes=nodes, tuning=TreeTuning(k=1))
+
+
+class TestExpanded(RetrieverContract):
+    make = staticmethod(lambda snapshot: ExpandedRetriever(snapshot, nodes_about(snapshot, "expansion")))
+
+    def test_it_is_the_sum_over_both_fields(self, snapshot: Snapshot, retriever: Retriever) -> None:
+        """Against a loop over all chunks and nodes."""
+        nodes = nodes_about(snapshot, "expansion")
+        expansions = nodes.open("expansion")
+        assert expansions is not None
+        for query in QUERIES:
+            by_text = snapshot.lexical.score(query.text, CHUNKS.chunk_ids)
+            expected = {}
+            for chunk_id, score in zip(CHUNKS.chunk_ids.tolist(), by_text, strict=True):
+                heads = np.array(nodes.heads("expansion", [chunk_id]).get(chunk_id, ()), dtype=np.int64)
+                best = max([0.0, *expansions.lexical.score(query.text, heads).tolist()])
+                if score or best:
+                    expected[chunk_id] = score + 0.5 * best
+            (hits,) = retriever.retrieve([query], 1000)
+            assert {hit.chunk_id: hit.score for hit in hits} == pytest.approx(expected, rel=1e-5)
+
+
+class TestQuestions(RetrieverContract):
+    make = staticmethod(lambda snapshot: QuestionsRetriever(snapshot, nodes_about(snapshot, "question")))
+
+    def test_it_is_the_highest_of_all_vectors_of_a_chunk(
+        self, snapshot: Snapshot, retriever: Retriever
+    ) -> None:
+        """Against a loop over all chunks and nodes."""
+        nodes = nodes_about(snapshot, "question")
+        questions = nodes.open("question")
+        assert questions is not None
+        for query in QUERIES:
+            assert query.vector is not None
+            own = snapshot.vectors.score(query.vector, CHUNKS.chunk_ids)
+            expected = {}
+            for chunk_id, score in zip(CHUNKS.chunk_ids.tolist(), own.tolist(), strict=True):
+                heads = np.array(nodes.heads("question", [chunk_id]).get(chunk_id, ()), dtype=np.int64)
+                expected[chunk_id] = max([score, *questions.vectors.score(query.vector, heads).tolist()])
+            (hits,) = retriever.retrieve([query], 1000)
+            assert {hit.chunk_id: hit.score for hit in hits} == pytest.approx(expected, abs=1e-6)
+
+    def test_every_chunk_comes_back(self, retriever: Retriever) -> None:
+        (hits,) = retriever.retrieve(QUERIES[:1], 1000)
+        assert len(hits) == len(CHUNKS)
+
+
+def nodes_about(snapshot: Snapshot, kind: str) -> Nodes:
+    """Nodes about every third chunk, two about every sixth, one about a chunk that is not in the index."""
+    about = np.concatenate([CHUNKS.chunk_ids[::3], CHUNKS.chunk_ids[::6], [5]])
+    owners = np.concatenate([CHUNKS.document_ids[::3], CHUNKS.document_ids[::6], CHUNKS.document_ids[:1]])
+    others = made_up_chunks(len(about), seed=21)
+    made = SmallChunks(
+        chunk_ids=others.chunk_ids, document_ids=owners, texts=others.texts, vectors=others.vectors
+    )
+    directory = snapshot.directory.parent / kind
+    opened = Snapshot.open(directory) if directory.exists() else build_index(directory, made)
+    chunk_of = dict(zip(made.chunk_ids.tolist(), about.tolist(), strict=True))
+    heads: dict[int, list[int]] = {}
+    for node_id, chunk_id in chunk_of.items():
+        heads.setdefault(chunk_id, []).append(node_id)
+    return Nodes(
+        open=lambda wanted: opened if wanted == kind else None,
+        leaves=lambda _ids: {},
+        children=lambda ids: {key: ([chunk_of[key]], []) for key in ids},  # type: ignore[misc]
+        roots=lambda _kind: np.empty(0, dtype=np.int64),
+        heads=lambda _kind, ids: {key: heads[key] for key in ids if key in heads},  # type: ignore[misc]
+    )
