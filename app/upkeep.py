@@ -9,7 +9,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app import building, expanding, intake, nodes, repairing, retention, rotations, switching, verifying
+from app import (
+    building,
+    expanding,
+    intake,
+    nodes,
+    repairing,
+    retention,
+    rotations,
+    switching,
+    trees,
+    verifying,
+)
 from app.building import Say
 from app.db import collections, versions
 from app.db.tables import IndexVersionRow, JobRow
@@ -94,7 +105,17 @@ def expand(services: Services, job: JobRow, say: Say) -> Mapping[str, Any]:
     return expanding.work(services, int(job.collection_id or 0), job.payload, say)
 
 
-HANDLERS: Mapping[str, Handler] = {BUILD: build, VERIFY: verify, REPAIR: repair, EXPAND: expand}
+def tree(services: Services, job: JobRow, say: Say) -> Mapping[str, Any]:
+    return asdict(trees.build(services, int(job.collection_id or 0), say))
+
+
+HANDLERS: Mapping[str, Handler] = {
+    BUILD: build,
+    VERIFY: verify,
+    REPAIR: repair,
+    EXPAND: expand,
+    trees.TREE: tree,
+}
 
 
 def merge(services: Services, version_id: str, stop: Callable[[], bool] = lambda: False) -> bool:
@@ -155,4 +176,5 @@ class Upkeep:
                 break
             gone += retention.prune(self._services, collection_id)
             retention.tidy(self._services, collection_id, stop)
+        trees.keep_up(self._services)
         return bool(gone)

@@ -46,6 +46,11 @@ def clusters(vectors: Floats, n_tokens: Sequence[int], spec: ClusterSpec) -> lis
     return _tidy(vectors, found)
 
 
+def fitting(vectors: Floats, n_tokens: Sequence[int], spec: ClusterSpec) -> list[Members]:
+    """All members as one cluster, or in disjoint parts, none with too much text."""
+    return list(_fitting(vectors, np.asarray(n_tokens, dtype=np.int64), np.arange(len(vectors)), spec))
+
+
 def _most(n: int) -> int:
     """How many clusters at most: adRAP, K <= max(50, sqrt(n))."""
     return max(50, int(n**0.5))

@@ -7,13 +7,13 @@ that changes touches its own tree and what rests on it, and no summary below mix
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from indexing.nodes import Node, NodeId
-from indexing.tree.clustering import ClusterSpec, clusters
+from indexing.tree.clustering import ClusterSpec, clusters, fitting
 from indexing.tree.summaries import Summariser
 from indexing.types import ChunkId, DocumentId, Floats
 
@@ -47,18 +47,17 @@ class Item:
 Encode = Callable[[Sequence[str]], Floats]
 """Vectors of length 1 of texts, shape (n_texts, dim)."""
 CountTokens = Callable[[Sequence[str]], list[int]]
-OnSummary = Callable[[int, int], None]
-"""Called with (summaries made, summaries of the layer)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grower:
-    """What layers are grown with."""
+    """What layers are grown with. `known` are summaries that were written before, by the ids below them."""
 
     spec: TreeSpec
     summariser: Summariser
     encode: Encode
     count_tokens: CountTokens
+    known: Mapping[frozenset[int], str] = field(default_factory=dict)
 
     def plan(self, items: Sequence[Item]) -> list[tuple[Item, ...]]:
         """The clusters of a layer, each with its members by id. The same items in any order give the same."""
@@ -72,9 +71,18 @@ class Grower:
             for members in clusters(vectors, n_tokens, self.spec.clustering)
         ]
 
+    def split(self, items: Sequence[Item]) -> list[tuple[Item, ...]]:
+        """The items as one cluster, or in parts where that is too large."""
+        ordered = sorted(items, key=lambda item: item.id)
+        vectors = np.stack([item.vector for item in ordered])
+        parts = fitting(vectors, [item.n_tokens for item in ordered], self.spec.clustering)
+        return [tuple(ordered[place] for place in members) for members in parts]
+
     def summarise(self, members: Sequence[Item], level: int, document_id: DocumentId | None) -> Node | None:
         """The node over a cluster; None where its texts have nothing to summarise."""
-        text = self.summariser.summarise([item.text for item in members])
+        text = self.known.get(frozenset(item.id for item in members))
+        if text is None:
+            text = self.summariser.summarise([item.text for item in members])
         if not text.strip():
             return None
         return Node(
@@ -109,17 +117,10 @@ class Grower:
         items: Sequence[Item],
         level: int,
         document_id: DocumentId | None = None,
-        on_summary: OnSummary = lambda _done, _total: None,
     ) -> list[Node]:
         """The nodes over some items."""
-        planned = self.plan(items)
-        made: dict[int, Node] = {}
-        for done, members in enumerate(planned):
-            on_summary(done, len(planned))
-            node = self.summarise(members, level, document_id)
-            if node is not None:
-                made[node.id] = node
-        return list(made.values())
+        made = [self.summarise(members, level, document_id) for members in self.plan(items)]
+        return list({node.id: node for node in made if node is not None}.values())
 
     def document_tree(self, chunks: Sequence[Item], document_id: DocumentId) -> Iterator[list[Node]]:
         """The layers over the chunks of one long document, from the lowest."""

@@ -43,6 +43,10 @@ POINTS: Final[Mapping[str, frozenset[str]]] = {
     "batch-saved": _WORKS,
     "index-committed": _WRITES - {"documents"},
     "nodes-indexed": frozenset({WORKER}),
+    # A tree of summaries.
+    "tree-document": frozenset({WORKER}),
+    "tree-layer": frozenset({WORKER}),
+    "tree-grown": frozenset({WORKER}),
     "batch-indexed": _WORKS,
     "batch-publishing": _WORKS,
     "batch-published": _WORKS,

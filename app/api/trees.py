@@ -1,0 +1,51 @@
+"""Trees of summaries: asked for, looked at, removed."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from pydantic import Field
+
+from app import trees
+from app.api.base import Response as Body
+from app.api.schemas import CollectionName, IndexBuilding
+from app.api.views import job_out
+from app.db import collections
+from app.deps import ServicesDep
+from app.errors import NotFound
+
+router = APIRouter(prefix="/v1/collections/{name}/tree", tags=["trees"])
+
+
+class TreeOut(Body):
+    collection: str
+    model: str = Field(description="What wrote the summaries")
+    levels: dict[int, int] = Field(description="How many summaries there are on each level")
+    n_nodes: int
+    behind: int = Field(description="Changes of the collection that the tree has not seen yet")
+
+
+@router.post("", status_code=202)
+def build_tree(services: ServicesDep, name: CollectionName) -> IndexBuilding:
+    """Starts a job that grows the tree, or what of it is missing."""
+    with services.read() as session:
+        owner = collections.get_by_name(session, name).id
+    return IndexBuilding(job=job_out(trees.enqueue(services, owner)))
+
+
+@router.get("")
+def get_tree(services: ServicesDep, name: CollectionName) -> TreeOut:
+    with services.read() as session:
+        owner = collections.get_by_name(session, name).id
+    found = trees.status(services, owner)
+    if found is None:
+        raise NotFound("The collection has no tree of summaries.", code="tree_not_found")
+    return TreeOut.model_validate(found)
+
+
+@router.delete("", status_code=204)
+def remove_tree(services: ServicesDep, name: CollectionName) -> Response:
+    """Removes the summaries. Documents and chunks stay."""
+    with services.read() as session:
+        owner = collections.get_by_name(session, name).id
+    trees.remove(services, owner)
+    return Response(status_code=204)
