@@ -247,6 +247,15 @@ def list_page(
     return Page(items=items, next_cursor=page.next_cursor)
 
 
+def known_collection(services: Services, name: str) -> int:
+    """The id of a collection that is there, or that a receipt is of. Raises CollectionNotFound."""
+    with services.read() as session:
+        collection_id = collections.id_of(name)
+        if not deletions.list_page(session, collection_id=collection_id, limit=1).items:
+            collection_id = collections.get_by_name(session, name).id
+    return collection_id
+
+
 def purge(services: Services, collection_id: int, stop: Callable[[], bool] = lambda: False) -> Purged:
     """Writes over every byte of what was deleted from a collection: in all its index versions, kept older
     ones as well, and in the database. Also of what was replaced. What is being built meanwhile is pending.

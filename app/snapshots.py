@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexing.device_scan import DeviceScans
-from indexing.errors import IndexMissing
+from indexing.errors import IndexDamaged, IndexMissing
 from indexing.snapshot import Snapshot, check_encoder
 
 Stamp = tuple[int, int]
@@ -69,4 +69,6 @@ def _stamp(directory: Path) -> Stamp:
         raise IndexMissing(
             f"The index version in {directory} is missing; `footnote index rebuild` makes it anew."
         ) from None
+    except NotADirectoryError as error:
+        raise IndexDamaged(f"The index version in {directory} is a file and no folder.") from error
     return stat.st_ino, stat.st_mtime_ns

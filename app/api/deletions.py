@@ -37,7 +37,7 @@ def get_deletion(services: ServicesDep, deletion_id: str) -> ReceiptOut:
 @router.post("/purge")
 def purge_deletions(services: ServicesDep, body: PurgeIn) -> PurgedOut:
     """Writes over every byte of what was deleted from a collection or replaced; this can take minutes."""
-    purged = deleting.purge(services, collections.id_of(body.collection))
+    purged = deleting.purge(services, deleting.known_collection(services, body.collection))
     return PurgedOut(
         deletions=list(purged.deletion_ids),
         n_vectors=purged.n_vectors,

@@ -18,6 +18,7 @@ from app.cli.context import (
     JsonOption,
     console,
     errors,
+    fail,
     print_json,
     read_settings,
     reported,
@@ -47,6 +48,9 @@ def backup_command(
     if verify:
         _verify(file, as_json)
         return
+    settings = read_settings(home)
+    if not settings.home.is_dir():
+        fail(f"there is no data folder {settings.home} (home_not_found)")
     with services_for(home) as services, progress(errors, quiet=as_json or _is_pipe(file)) as say:
         if _is_pipe(file):
             done = writing.write_backup(services, sys.stdout.buffer, say)

@@ -183,7 +183,7 @@ def purge_deletions(
     is in the way.
     """
     with services_for(home) as services:
-        purged = deleting.purge(services, collections.id_of(collection))
+        purged = deleting.purge(services, deleting.known_collection(services, collection))
     if as_json:
         print_json(asdict(purged))
     else:

@@ -75,3 +75,10 @@ def test_a_backup_goes_through_a_pipe(
         patch.setattr(sys, "stdin", pipe)
         restore_command(Path("-"), home=there.home)
     assert scores(there) == scores(library)
+
+
+def test_a_backup_of_no_data_folder_fails_and_makes_none(tmp_path: Path) -> None:
+    nowhere = Footnote(tmp_path / "nowhere")
+    assert "home_not_found" in nowhere("backup", tmp_path / "backup.tar", code=1).err
+    assert not nowhere.home.exists()
+    assert not (tmp_path / "backup.tar").exists()

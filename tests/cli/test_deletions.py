@@ -58,3 +58,7 @@ def test_it_has_to_be_said_which(footnote: Footnote) -> None:
     footnote("documents", "delete", "--where", "[]", code=2)
     assert "document_not_found" in footnote("documents", "delete", "x", code=1).err
     assert "invalid_filter" in footnote("documents", "delete", "--where", '{"$x": 1}', "--yes", code=1).err
+
+
+def test_a_collection_that_never_was_cannot_be_purged(footnote: Footnote) -> None:
+    assert "collection_not_found" in footnote("documents", "purge", "--collection", "zz", code=1).err

@@ -85,3 +85,11 @@ def test_a_forgotten_version_is_opened_anew(services: Services, version: str) ->
     services.snapshots.forget(version)
     services.snapshots.forget("never known")
     assert services.snapshots.get(version) is not first
+
+
+def test_a_file_in_the_place_of_the_folder_is_damage(services: Services, version: str) -> None:
+    directory = services.settings.indexes_dir / version
+    shutil.rmtree(directory)
+    directory.write_text("no folder")
+    with pytest.raises(IndexDamaged, match="no folder"):
+        services.snapshots.get(version)
