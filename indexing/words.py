@@ -25,8 +25,22 @@ def words_of(text: str) -> list[Word]:
     >>> [(word.form, word.start, word.end) for word in words_of("Don't touch Café_2!")]
     [('don', 0, 3), ('t', 4, 5), ('touch', 6, 11), ('café', 12, 16), ('2', 17, 18)]
     """
-    # Letter by letter, as the analyzer does: the form of a letter does not depend on its neighbours.
     return [
-        Word(form="".join(map(str.lower, found[0])), start=found.start(), end=found.end())
-        for found in _WORD.finditer(text)
+        Word(form=_form(found[0]), start=found.start(), end=found.end()) for found in _WORD.finditer(text)
     ]
+
+
+def forms_of(text: str) -> list[str]:
+    """The forms of the words, in order.
+
+    >>> forms_of("Warm the POT!")
+    ['warm', 'the', 'pot']
+    """
+    if text.isascii():
+        return _WORD.findall(text.lower())
+    return [_form(word) for word in _WORD.findall(text)]
+
+
+def _form(word: str) -> str:
+    # Letter by letter, as the analyzer does: the form of a letter does not depend on its neighbours.
+    return "".join(map(str.lower, word))

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from indexing.snapshot import Snapshot
 from indexing.types import ChunkId, Floats, Ids
-from indexing.words import words_of
+from indexing.words import forms_of
 from retrievers.hits import to_hits
-from retrievers.ngrams import Ngram, covered_score, ngrams_of, score_bound, stands_in, weight
+from retrievers.ngrams import Mask, Ngram, covered_score, ngrams_of, score_bounds, weight
 from retrievers.types import Hit, Query
 
 if TYPE_CHECKING:
@@ -38,26 +38,22 @@ class _Plan:
     weights: tuple[float, ...]
     needs: tuple[int, ...]
 
-    def possible(self, bits: int) -> list[int]:
-        """The n-grams of which a row has all terms."""
-        return [number for number, need in enumerate(self.needs) if bits & need == need]
+    def possible(self, bits: Bits) -> Mask:
+        """For each row's bits and each n-gram: whether the row has all its terms."""
+        needs = np.array(self.needs, dtype=np.uint64)
+        return np.asarray((bits[:, None] & needs) == needs)
 
     def score(self, numbers: Sequence[int]) -> float:
         return covered_score([self.ngrams[n] for n in numbers], [self.weights[n] for n in numbers])
 
-    def bound(self, numbers: Sequence[int]) -> float:
-        return score_bound([self.ngrams[n] for n in numbers], [self.weights[n] for n in numbers])
-
     def present(self, numbers: Sequence[int], text: str) -> list[int] | None:
         """Those of the possible n-grams that stand in a text; None where a quoted one does not."""
-        words = words_of(text)
-        places: dict[str, list[int]] = {}
-        for place, word in enumerate(words):
-            places.setdefault(word.form, []).append(place)
+        # A word has no blank in it, so that words in a row are a part of this.
+        line = f" {' '.join(forms_of(text))} "
         found = []
         for number in numbers:
             ngram = self.ngrams[number]
-            if not ngram.exact or stands_in(ngram, words, places):
+            if not ngram.exact or f" {ngram.text} " in line:
                 found.append(number)
             elif ngram.required:
                 return None
@@ -113,8 +109,8 @@ class NgramRetriever:
             return []
         chunk_ids, document_ids, bits = columns
         kinds, kind_of = np.unique(bits, return_inverse=True)
-        possible = [plan.possible(int(kind)) for kind in kinds]
-        bounds = np.array([plan.bound(numbers) for numbers in possible], dtype=np.float32)[kind_of]
+        possible = plan.possible(np.asarray(kinds, dtype=np.uint64))
+        bounds = score_bounds(plan.ngrams, plan.weights, possible).astype(np.float32)[kind_of]
         order = np.lexsort((chunk_ids, -bounds))
         candidates = _Candidates(
             chunk_ids=np.asarray(chunk_ids[order], dtype=np.int64),
@@ -132,7 +128,7 @@ class NgramRetriever:
         )
 
     def _scored(
-        self, plan: _Plan, candidates: _Candidates, possible: list[list[int]], top_k: int
+        self, plan: _Plan, candidates: _Candidates, possible: Mask, top_k: int
     ) -> tuple[NDArray[np.int64], Floats]:
         """Places and scores of candidates, among them all that belong to the best `top_k`."""
         places: list[int] = []
@@ -151,10 +147,10 @@ class NgramRetriever:
         return np.array(places, dtype=np.int64), np.array(scores, dtype=np.float32)
 
     def _scores(
-        self, plan: _Plan, candidates: _Candidates, possible: list[list[int]], batch: range
+        self, plan: _Plan, candidates: _Candidates, possible: Mask, batch: range
     ) -> Iterator[tuple[int, float]]:
         """(place, score) of the candidates that are hits; the text is read only where it decides."""
-        numbers = {place: possible[int(candidates.kinds[place])] for place in batch}
+        numbers = {place: np.flatnonzero(possible[candidates.kinds[place]]).tolist() for place in batch}
         unread = [place for place in batch if any(plan.ngrams[n].exact for n in numbers[place])]
         ids = [ChunkId(int(candidates.chunk_ids[place])) for place in unread]
         texts = dict(zip(unread, self._texts(ids), strict=True)) if ids else {}

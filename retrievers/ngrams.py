@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import log
 
-from indexing.words import Word, words_of
+import numpy as np
+from numpy.typing import NDArray
+
+from indexing.words import Word, forms_of, words_of
 
 MAX_WORDS = 5
 """The longest n-gram of free text; a quoted phrase may be longer."""
@@ -17,6 +20,8 @@ BETA = 0.8
 """Exponent and damping of SEAL, as its authors set them."""
 
 TermsOf = Callable[[str], Sequence[str]]
+Mask = NDArray[np.bool_]
+Doubles = NDArray[np.float64]
 
 _QUOTED = re.compile(r'"([^"]*)"|“([^”]*)”|„([^“”]*)[“”]|«([^»]*)»')
 
@@ -95,7 +100,7 @@ def _stretches(query: str) -> Iterator[tuple[tuple[str, ...], bool]]:
 
 
 def _forms(text: str) -> tuple[str, ...]:
-    return tuple(word.form for word in words_of(text))
+    return tuple(forms_of(text))
 
 
 def weight(n_with: int, n_chunks: int) -> float:
@@ -130,18 +135,25 @@ def covered_score(ngrams: Sequence[Ngram], weights: Sequence[float]) -> float:
     return total
 
 
-def score_bound(ngrams: Sequence[Ngram], weights: Sequence[float]) -> float:
-    """No text that has some of the n-grams scores higher: each word is new but once.
+def score_bounds(ngrams: Sequence[Ngram], weights: Sequence[float], possible: Mask) -> Doubles:
+    """For each row of `possible` (n_rows, n_ngrams): no text that has some of its n-grams scores higher.
 
-    >>> score_bound([Ngram(words=("tea",), terms=())], [3.0])
-    3.0
+    (1 − β) Σ w(n) + β Σ over the words of the largest w(n) / |words of n|: each word is new but once.
+
+    >>> pair = [Ngram(words=("hot", "tea"), terms=()), Ngram(words=("tea",), terms=())]
+    >>> score_bounds(pair, [5.0, 3.0], np.array([[True, True], [False, True]])).round(6).tolist()
+    [6.0, 3.0]
     """
-    newest: dict[str, float] = {}
-    for ngram, value in zip(ngrams, weights, strict=True):
-        words = set(ngram.words)
-        for word in words:
-            newest[word] = max(newest.get(word, 0.0), value / len(words))
-    return (1 - BETA) * sum(weights) + BETA * sum(newest.values())
+    values = np.asarray(weights, dtype=np.float64)
+    fresh = values / np.array([len(set(ngram.words)) for ngram in ngrams])
+    bounds = (1 - BETA) * (possible @ values)
+    numbers: dict[str, list[int]] = {}
+    for number, ngram in enumerate(ngrams):
+        for word in set(ngram.words):
+            numbers.setdefault(word, []).append(number)
+    for of_word in numbers.values():
+        bounds += BETA * (possible[:, of_word] * fresh[of_word]).max(axis=1)
+    return np.asarray(bounds, dtype=np.float64)
 
 
 def find(ngrams: Sequence[Ngram], text: str, terms_of: TermsOf) -> list[Match]:
@@ -156,11 +168,6 @@ def find(ngrams: Sequence[Ngram], text: str, terms_of: TermsOf) -> list[Match]:
         for place in (_places(ngram, words, places) if ngram.exact else _of_terms(ngram, places, terms_of))
     ]
     return sorted(matches, key=lambda match: (match.start, -match.end))
-
-
-def stands_in(ngram: Ngram, words: Sequence[Word], places: dict[str, list[int]]) -> bool:
-    """Whether the words of the n-gram follow each other somewhere; `places` are those of each form."""
-    return next(_places(ngram, words, places), None) is not None
 
 
 def _places(ngram: Ngram, words: Sequence[Word], places: dict[str, list[int]]) -> Iterator[int]:
