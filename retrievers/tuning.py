@@ -27,7 +27,8 @@ N_REPEATS = 10
 
 TENTHS = tuple(round(step / 10, 1) for step in range(11))
 GRIDS: Mapping[Mode, Mapping[str, tuple[float, ...]]] = {
-    "auto": {"alpha": TENTHS},
+    # A search asks for token vectors here, so fewer values are tried of each.
+    "auto": {"alpha": (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0), "maxsim_weight": (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)},
     "hybrid": {"alpha": TENTHS},
     "rrf": {"rrf_k": (1, 2, 5, 10, 20, 40, 60, 100)},
 }

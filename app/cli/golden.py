@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -24,7 +24,6 @@ from app.cli.context import (
     services_for,
 )
 from app.cli.progress import progress
-from app.cli.search import ModeOption
 from app.db import collections, documents, versions
 from app.db import golden as questions
 from app.db.golden import Expected
@@ -211,7 +210,10 @@ def run_questions(
     compare: Annotated[
         str | None, typer.Option(help="Another version: how much better it is, and how surely.")
     ] = None,
-    mode: ModeOption = None,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option("--mode", "-m", help="Several are compared with the first. [default: as searches are]"),
+    ] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=1000, help="Passages looked at.")] = 10,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -222,31 +224,50 @@ def run_questions(
     questions. What is expected and no longer there is reported as stale and left out.
 
     Example: footnote golden run --compare 3f2a
+
+    Example: footnote golden run --mode bm25 --mode hybrid
     """
-    if mode is not None and mode not in MODES:
-        raise typer.BadParameter(f"one of {', '.join(MODES)}", param_hint="--mode")
+    modes: list[str | None] = [*mode] if mode else [None]
+    for name in modes:
+        if name is not None and name not in MODES:
+            raise typer.BadParameter(f"one of {', '.join(MODES)}", param_hint="--mode")
+    if compare is not None and len(modes) > 1:
+        raise typer.BadParameter("compare versions or modes, not both", param_hint="--compare")
     with services_for(home) as services:
         with services.read() as session:
             collection_id = collections.get_by_name(session, collection).id
         runs: list[GoldenRun] = []
-        for name in [version] if compare is None else [version, compare]:
+        asked = [(version, name) for name in modes]
+        for name, way in asked if compare is None else [*asked, (compare, modes[0])]:
             version_id = _version(services, collection_id, name)
             with progress(errors, quiet=as_json) as say:
                 runs.append(
-                    golden.run(services, collection_id, version_id, mode=mode, top_k=top_k, progress=say)  # type: ignore[arg-type]
+                    golden.run(services, collection_id, version_id, mode=way, top_k=top_k, progress=say)  # type: ignore[arg-type]
                 )
-    difference = golden.compare(runs[0], runs[1]) if compare is not None else None
     if as_json:
-        shown = golden_run_out(runs[0]).model_dump(mode="json")
-        if compare is not None:
-            shown["compared"] = golden_run_out(runs[1]).model_dump(mode="json")
-            shown["recall_difference"] = asdict(difference) if difference is not None else None
-        print_json(shown)
+        print_json(_record(runs, by_version=compare is not None))
         return
     for found in runs:
         _print_run(found)
-    if difference is not None:
-        _print_difference(difference, top_k)
+    for other in runs[1:]:
+        difference = golden.compare(runs[0], other)
+        if difference is not None:
+            name = "difference" if compare is not None else f"{other.mode} against {runs[0].mode}, difference"
+            _print_difference(name, difference, top_k)
+
+
+def _record(runs: list[GoldenRun], *, by_version: bool) -> dict[str, Any]:
+    """The first run with, beside it, the second version or the other modes, and how much they differ."""
+    shown: dict[str, Any] = golden_run_out(runs[0]).model_dump(mode="json")
+    others = []
+    for run in runs[1:]:
+        difference = golden.compare(runs[0], run)
+        others.append((golden_run_out(run).model_dump(mode="json"), difference and asdict(difference)))
+    if by_version:
+        ((shown["compared"], shown["recall_difference"]),) = others
+    elif others:
+        shown["modes"] = [run | {"recall_difference": difference} for run, difference in others]
+    return shown
 
 
 def _source(session: Session, collection_id: int, name: str) -> str:
@@ -280,9 +301,9 @@ def _print_run(run: GoldenRun) -> None:
     console.print(f"{run.n_measured} questions measured" + (f", {n_stale} stale" if n_stale else ""))
 
 
-def _print_difference(difference: Comparison, top_k: int) -> None:
+def _print_difference(name: str, difference: Comparison, top_k: int) -> None:
     console.print(
-        f"difference of Recall@{top_k}: {difference.difference:+.3f} "
+        f"{name} of Recall@{top_k}: {difference.difference:+.3f} "
         f"(95 %: {difference.low:+.3f} to {difference.high:+.3f}, p = {difference.p_value:.3f})"
     )
 

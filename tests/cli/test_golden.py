@@ -53,6 +53,16 @@ def test_two_versions_are_compared(filled: Footnote, pages: Path) -> None:
     assert "index_version_not_found" in filled("golden", "run", "--version", "nothing", code=1).err
 
 
+def test_modes_are_compared_with_the_first(filled: Footnote, pages: Path) -> None:
+    filled("golden", "add", "lease", "--source", pages / "leases.md")
+    found = filled.json("golden", "run", "-m", "bm25", "-m", "dense", "-m", "rrf")
+    assert (found["mode"], [run["mode"] for run in found["modes"]]) == ("bm25", ["dense", "rrf"])
+    assert found["modes"][0]["recall_difference"]["n_queries"] == 1
+    shown = filled("golden", "run", "-m", "bm25", "-m", "dense").out
+    assert "dense against bm25, difference of Recall@10: +0.000" in shown
+    filled("golden", "run", "-m", "bm25", "-m", "dense", "--compare", "0", code=2)
+
+
 def test_what_is_exported_can_be_imported(filled: Footnote, pages: Path, tmp_path: Path) -> None:
     filled("golden", "add", "lease", "--source", pages / "leases.md", "--quote", "A job")
     filled("golden", "add", "tea", "--source", pages / "sub" / "tea.txt")
