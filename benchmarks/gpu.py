@@ -2,10 +2,10 @@
 
     python -m benchmarks.gpu [--rows 1000000 10000000] [--json FILE]
 
-Prints tokens per second of the default model in bf16 (`encoder.device=cuda:bf16`), and for each number
-of vectors the time until they are on the device, queries per second and how many of the ten best agree with the
-CPU's, also with a filter. Where FAISS has GPU support its flat index is measured too, and whether it honours a
-selector. Without a CUDA device it says so, in the JSON too, and ends with 0.
+Prints tokens per second of the default model in bf16 (`encoder.device=cuda:bf16`), and for each number of
+vectors the time until they are on the device, queries per second and how many of the ten best agree with
+the CPU's, also with a filter. Where FAISS has GPU support its flat index is measured too, and whether it
+honours a selector. Without a CUDA device it says so, in the JSON too, and ends with 0.
 """
 
 from __future__ import annotations

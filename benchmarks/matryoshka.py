@@ -1,7 +1,8 @@
 """What dimensions and layers of the default encoder are worth: nDCG@10 and speed against how many are kept.
 
     python -m benchmarks.matryoshka quality --data DIR --work DIR     # minutes; goes on where it stopped
-    python -m benchmarks.matryoshka speed                             # wants a calm machine
+    python -m benchmarks.matryoshka speed
+    python -m benchmarks.matryoshka funnel --work DIR                 # a funnel beside the dense search
     python -m benchmarks.matryoshka draw                              # the table and the plot from both
 
 `DIR` of --data holds collections in the BEIR layout. Documents are encoded whole, up to the model's window,
@@ -17,7 +18,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -34,7 +35,14 @@ from indexing.encoding.characters import without_surrogates
 from indexing.encoding.factory import EncoderSpec, load_encoder
 from indexing.encoding.minilm_pack import DEFAULT_MAX_TOKENS, N_LAYERS, export_graph, installed_folder
 from indexing.encoding.rotation import fitting_texts, principal_axes
-from indexing.vectors import VectorStore, write_vectors
+from indexing.manifest import VersionSpec
+from indexing.snapshot import Snapshot
+from indexing.vectors import VectorStore, nearest_among, write_vectors
+from indexing.version import VersionWriter, create_version
+from retrievers.base import Retriever
+from retrievers.dense import DenseRetriever
+from retrievers.funnel import FunnelRetriever
+from retrievers.types import Query
 
 DIMS = (384, 256, 192, 128, 96, 64, 32)
 LAYERS = tuple(range(1, N_LAYERS + 1))
@@ -154,7 +162,10 @@ def _kept(path: Path, encoder: EveryLayer, texts: Sequence[str]) -> Vectors:
 
 
 def speed(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Seconds for the same texts by layers, and for the same search by dimensions; sides take turns."""
+    """CPU seconds of one thread for the same texts by layers, and for the same search by dimensions.
+
+    CPU time and not wall time, and the sides take turns: what else the machine does counts less.
+    """
     texts = [" ".join(fitting_texts()[start : start + 8]) for start in range(0, 8 * arguments.texts, 8)]
     with tempfile.TemporaryDirectory() as folder:
         encoders = {n: load_encoder(EncoderSpec(layers=n, n_threads=1), Path(folder)) for n in LAYERS}
@@ -162,13 +173,13 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
         seconds: dict[int, list[float]] = {n: [] for n in LAYERS}
         for _ in range(arguments.rounds):
             for n, encoder in encoders.items():
-                began = time.perf_counter()
+                began = time.process_time()
                 encoder.encode_documents(texts)
-                seconds[n].append(time.perf_counter() - began)
+                seconds[n].append(time.process_time() - began)
     searches = {dim: _search_ms(dim, arguments.rows, arguments.rounds) for dim in DIMS}
     return {
-        "tokens_per_second": {n: n_tokens / median(taken) for n, taken in seconds.items()},
-        "search_ms": searches,
+        "tokens_per_cpu_second": {n: n_tokens / median(taken) for n, taken in seconds.items()},
+        "search_cpu_ms": searches,
         "rows": arguments.rows,
     }
 
@@ -183,10 +194,87 @@ def _search_ms(dim: int, n_rows: int, rounds: int) -> float:
         taken = []
         for _ in range(10 * rounds):
             query = rng.standard_normal(dim).astype(np.float32)
-            began = time.perf_counter()
+            began = time.process_time()
             store.nearest(query, 100, None, n_rows)
-            taken.append(time.perf_counter() - began)
+            taken.append(time.process_time() - began)
     return 1000 * median(taken)
+
+
+def funnel(arguments: argparse.Namespace) -> dict[str, Any]:
+    """CPU milliseconds of a search and recall@10 against exact search, funnels beside the dense search.
+
+    The vectors are those that the step `quality` kept, turned onto their principal axes; there are more of
+    them than texts, so pairs are mixed and a little noise is added. The queries are the collections' own.
+    """
+    rng = np.random.default_rng(3)
+    real = _of_last_layer(arguments.work, "documents")
+    axes = principal_axes(real)
+    asked = _of_last_layer(arguments.work, "queries") @ axes
+
+    def vectors(n: int) -> Vectors:
+        some, others = rng.integers(len(real), size=(2, n))
+        share = rng.uniform(0.5, 1, (n, 1)).astype(np.float32)
+        noise = 0.02 * rng.standard_normal((n, real.shape[1]), np.float32)
+        mixed = (share * real[some] + (1 - share) * real[others] + noise) @ axes
+        return np.asarray(mixed / np.linalg.norm(mixed, axis=1, keepdims=True))
+
+    found = {}
+    for n_rows in arguments.rows:
+        with tempfile.TemporaryDirectory() as folder, _made_up_index(Path(folder), vectors, n_rows) as opened:
+            chosen = asked[rng.permutation(len(asked))[: arguments.queries]]
+            queries = [Query(text="", vector=vector) for vector in chosen]
+            exact = [_exact_ids(opened, query) for query in queries]
+            retrievers: dict[str, Retriever] = {"dense": DenseRetriever(opened)}
+            for dim in (32, 64, 128):
+                retrievers[f"two steps from {dim}"] = FunnelRetriever(opened, first_dim=dim)
+            retrievers["halving from 32"] = FunnelRetriever(opened, first_dim=32, steps="halving")
+            found[n_rows] = {name: _searched(it, queries, exact) for name, it in retrievers.items()}
+            print(n_rows, json.dumps(found[n_rows], indent=1), flush=True)
+    return {"funnel": found}
+
+
+def _of_last_layer(work: Path, kind: str) -> Vectors:
+    """What `quality` kept of all collections, each of length 1."""
+    parts = [np.load(path)[:, -1] for path in sorted(work.glob(f"*-{kind}.npy"))]
+    vectors = np.concatenate(parts).astype(np.float32)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+def _made_up_index(folder: Path, vectors: Callable[[int], Vectors], n_rows: int) -> Snapshot:
+    spec = VersionSpec(
+        version="made-up",
+        encoder_name="made-up",
+        encoder_fingerprint="0",
+        dim=DIMS[0],
+        chunker_fingerprint="0",
+    )
+    create_version(folder, spec)
+    with VersionWriter(folder) as writer, writer.commit(change=1) as commit:
+        for start in range(0, n_rows, 10_000):
+            ids = np.arange(start, start + 10_000, dtype=np.int64)
+            commit.add(chunk_ids=ids, document_ids=ids, texts=[""] * len(ids), vectors=vectors(len(ids)))
+    return Snapshot.open(folder)
+
+
+def _exact_ids(snapshot: Snapshot, query: Query) -> set[int]:
+    assert query.vector is not None
+    scores: list[tuple[float, int]] = []
+    for segment in snapshot.segments.segments:
+        rows = nearest_among(query.vector, segment.vectors.halves, 10)
+        values = segment.vectors.score(query.vector, rows)
+        scores += zip(values.tolist(), segment.chunk_ids[rows].tolist(), strict=True)
+    return {key for _, key in sorted(scores, reverse=True)[:10]}
+
+
+def _searched(retriever: Retriever, queries: list[Query], exact: list[set[int]]) -> dict[str, float]:
+    retriever.retrieve(queries[:3], 10)
+    taken, recall = [], []
+    for query, best in zip(queries, exact, strict=True):
+        began = time.process_time()
+        (hits,) = retriever.retrieve([query], 10)
+        taken.append(time.process_time() - began)
+        recall.append(len(best & {int(hit.chunk_id) for hit in hits}) / len(best))
+    return {"cpu_ms": 1000 * median(taken), "recall@10": mean(recall)}
 
 
 def draw(_arguments: argparse.Namespace) -> None:
@@ -231,11 +319,11 @@ def _plot(found: dict[str, float]) -> str:
     ):
         lines.append(f'<path d="M{left},40V250H{left + 270}" fill="none" stroke="#222222"/>')
         lines.append(f'<text x="{left}" y="24">nDCG@10 by {title}</text>')
-        for value in np.arange(0, top, 0.2):
-            height = 254 - 210 * value / top
-            lines.append(f'<text x="{left - 6}" y="{height:.1f}" text-anchor="end">{value:.1f}</text>')
-        for mark, x in marks.items():
-            lines.append(f'<text x="{left + 270 * x:.1f}" y="268" text-anchor="middle">{mark}</text>')
+        for step in range(4):
+            y = 254 - 210 * 0.2 * step / top
+            lines.append(f'<text x="{left - 6}" y="{y:.1f}" text-anchor="end">.{2 * step}</text>')
+        for mark, share in marks.items():
+            lines.append(f'<text x="{left + 270 * share:.1f}" y="268" text-anchor="middle">{mark}</text>')
     return "\n".join([*lines, "</svg>", ""])
 
 
@@ -252,12 +340,17 @@ def main() -> None:
     timed.add_argument("--texts", type=int, default=40)
     timed.add_argument("--rounds", type=int, default=5)
     timed.add_argument("--rows", type=int, default=40_000)
+    funnels = steps.add_parser("funnel")
+    funnels.add_argument("--work", type=Path, required=True, help="where `quality` kept vectors")
+    funnels.add_argument("--rows", type=int, nargs="+", default=[40_000, 200_000])
+    funnels.add_argument("--queries", type=int, default=50)
     steps.add_parser("draw")
     arguments = parser.parse_args()
     if arguments.step == "draw":
         draw(arguments)
         return
-    report = {"machine": describe(), **(quality if arguments.step == "quality" else speed)(arguments)}
+    measure = {"quality": quality, "speed": speed, "funnel": funnel}[arguments.step]
+    report = {"machine": describe(), **measure(arguments)}
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(report, indent=2) + "\n"
     (RESULTS / f"matryoshka-{arguments.step}.json").write_text(text)

@@ -12,8 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from indexing.encoding.sparse import sparse_settings
+from indexing.encoding.sparse_fake import WordSparseEncoder
 from indexing.snapshot import Snapshot
+from indexing.sparse_codes import SparseCodes
 from indexing.types import ChunkId, DocumentId
+from indexing.version import VersionWriter, create_version
 from retrievers.base import Retriever
 from retrievers.bm25 import Bm25Retriever
 from retrievers.dense import DenseRetriever
@@ -29,9 +33,10 @@ from retrievers.nodes import Nodes
 from retrievers.prf import PrfRetriever
 from retrievers.questions import QuestionsRetriever
 from retrievers.rank_bm25 import RankBm25Retriever
+from retrievers.sparse import SparseRetriever
 from retrievers.tree import CollapsedTreeRetriever, Tree, TreeTraversalRetriever, TreeTuning
 from retrievers.types import Hit, Query
-from tests.small_index import SmallChunks, build_index, made_up_chunks, unit_vectors
+from tests.small_index import SmallChunks, build_index, made_up_chunks, small_spec, unit_vectors
 from tests.unit.retrievers.test_late_interaction import build_token_index, tokens_of
 
 FORMER = made_up_chunks(50, seed=14)
@@ -148,6 +153,23 @@ class TestDense(RetrieverContract):
     def test_a_query_without_a_vector_is_refused(self, retriever: Retriever) -> None:
         with pytest.raises(ValueError, match="vector"):
             retriever.retrieve([Query(text="river")], 5)
+
+
+class TestSparse(RetrieverContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def retriever(cls, tmp_path_factory: pytest.TempPathFactory) -> Retriever:
+        directory, encoder = tmp_path_factory.mktemp("sparse") / "v", WordSparseEncoder()
+        create_version(directory, replace(small_spec(), settings=sparse_settings(encoder)))
+        with VersionWriter(directory) as writer:
+            for change, batch in enumerate((FORMER, LATER, OTHERS), start=1):
+                codes = SparseCodes.of(encoder.encode_documents(batch.texts))
+                with writer.commit(change=change) as commit:
+                    commit.add(**batch.columns(), sparse=codes)
+        return SparseRetriever(Snapshot.open(directory), encoder)
+
+    def test_a_filter_changes_no_score(self, retriever: Retriever) -> None:
+        assert_filter_only_removes(retriever)
 
 
 class TestFunnel(RetrieverContract):
