@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ExpansionKind = Literal["question", "expansion"]
-EXPANSION_KINDS: tuple[ExpansionKind, ...] = get_args(ExpansionKind)
+KINDS: Mapping[str, ExpansionKind] = {"questions": "question", "expansion": "expansion"}
+"""What people call them, and what the nodes are called."""
+
 How = Literal["llm", "neighbours"]
 
 CHUNKS_A_BATCH: Mapping[How, int] = {"llm": 32, "neighbours": 512}

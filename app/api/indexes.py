@@ -6,11 +6,12 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from app import orders, retention, switching, verifying
+from app import expanding, orders, retention, switching, verifying
 from app.api.schemas import (
     IndexActivateIn,
     IndexBuildIn,
     IndexBuilding,
+    IndexExpandIn,
     IndexPruned,
     IndexPruneIn,
     IndexReport,
@@ -26,7 +27,7 @@ from app.deps import ServicesDep
 from app.orders import BuildOrder
 from app.services import Services
 from app.switching import Switched
-from app.upkeep import BUILD, REPAIR, VERIFY
+from app.upkeep import BUILD, EXPAND, REPAIR, VERIFY
 
 router = APIRouter(prefix="/v1/indexes", tags=["indexes"])
 
@@ -74,6 +75,26 @@ def rollback(services: ServicesDep, body: IndexRollbackIn | None = None) -> Inde
     with services.read() as session:
         owner = collections.get_by_name(session, (body or IndexRollbackIn()).collection).id
     return _switched(services, switching.rollback(services, owner))
+
+
+@router.post("/expand", status_code=202)
+def expand_chunks(services: ServicesDep, body: IndexExpandIn | None = None) -> IndexBuilding:
+    """Starts a job that makes chunks easier to find; later documents are then expanded too."""
+    wanted = body or IndexExpandIn()
+    kind = expanding.KINDS[wanted.kind]
+    if not wanted.remove:
+        expanding.chosen_how(services, kind)  # refused before there is a job
+    with services.write() as session:
+        owner = collections.get_by_name(session, wanted.collection).id
+        job = jobs.enqueue(
+            session,
+            EXPAND,
+            payload={"expand": kind, "remove": wanted.remove},
+            collection_id=owner,
+            dedup_key=f"{EXPAND}:{owner}:{kind}:{wanted.remove}",
+            max_attempts=services.settings.worker.max_attempts,
+        ).job
+    return IndexBuilding(job=job_out(job))
 
 
 @router.post("/prune")

@@ -429,6 +429,14 @@ class IndexVerifyIn(Request):
     files: bool = Field(False, description="Look at the original files of the collection too")
 
 
+class IndexExpandIn(Request):
+    collection: CollectionName = "default"
+    kind: Literal["questions", "expansion"] = Field(
+        "expansion", description="Questions with vectors of their own, or words to find a chunk by"
+    )
+    remove: bool = Field(False, description="Remove what was made, and keep it up no longer")
+
+
 class IndexPruneIn(Request):
     collection: CollectionName = "default"
     keep: Annotated[int | None, Field(ge=0, le=1000)] = Field(

@@ -19,9 +19,7 @@ from app.cli.context import (
 )
 from app.cli.progress import progress
 from app.db import collections
-from app.expanding import ExpansionKind
-
-KINDS: dict[str, ExpansionKind] = {"questions": "question", "expansion": "expansion"}
+from app.expanding import KINDS
 
 
 def expand_command(

@@ -148,3 +148,17 @@ def test_golden_questions_guard_the_switch(filled: Service, monkeypatch: pytest.
     assert post(filled, f"/{beside}/activate", 409)["code"] == "recall_dropped"
     forced = post(filled, f"/{beside}/activate", 200, {"force": True})
     assert (forced["forced"], forced["recall_before"], forced["recall_after"]) == (True, 1.0, 0.5)
+
+
+def test_chunks_are_expanded_by_a_job(filled: Service) -> None:
+    work(filled.services)
+    job = finished(filled, post(filled, "/expand", 202, {"kind": "expansion"}))
+    assert (job["status"], job["result"]["model"]) == ("succeeded", "neighbours-10-20")
+    assert job["result"]["n_nodes"] == job["result"]["n_chunks"] == len(PAGES)
+    body = {"query": "pot", "mode": "expanded"}
+    hits = filled.client.post("/v1/search", json=body).json()["hits"]
+    assert set(hits[0]["scores"]) == {"bm25", "expansion"}
+    assert all(hit["text"] in PAGES[hit["source"]] for hit in hits)
+    job = finished(filled, post(filled, "/expand", 202, {"remove": True}))
+    assert job["result"] == {"kind": "expansion", "n_removed": len(PAGES)}
+    assert post(filled, "/expand", 422, {"kind": "questions"})["code"] == "llm_not_configured"

@@ -12,7 +12,7 @@ from tests.llm_server import LlmServer, Reply
 from tests.unit.retrievers_evaluation.collections import write_collection
 
 
-@pytest.mark.parametrize("mode", ["auto", "bm25", "dense", "hybrid", "rrf", "rank_bm25"])
+@pytest.mark.parametrize("mode", ["auto", "bm25", "dense", "hybrid", "rrf", "rank_bm25", "late"])
 def test_each_mode_finds_the_page(library: Footnote, mode: str) -> None:
     found = library.json("search", "when does the lease end", "--mode", mode)
     assert found["mode"] == mode
@@ -167,3 +167,20 @@ def test_a_fusion_is_searched_with(library: Footnote) -> None:
     assert found["hits"][0]["source"].endswith("leases.md")
     library("search", "lease", "--fuse", "bm25", "--mode", "dense", code=2)
     library("search", "lease", "--fuse", "bm25,dense", "--fusion", "dbsf", "--weights", "bm25=x", code=2)
+
+
+def test_chunks_are_expanded_counted_found_and_left(footnote: Footnote, tmp_path: Path) -> None:
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    (pages / "queue.txt").write_text("A job returns to the queue when its lease ends.")
+    (pages / "lock.txt").write_text("The reaper frees a job whose lease was lost.")
+    footnote("ingest", pages)
+    assert "(mode_unavailable)" in footnote("search", "reaper", "--mode", "expanded", code=1).err
+    assert "2 chunks lack it; neighbours-10-20" in footnote("expand", "--dry-run").out
+    assert footnote.json("expand")["n_nodes"] == 2
+    assert footnote.json("expand", "--dry-run")["n_chunks"] == 0
+    found = footnote.json("search", "reaper", "--mode", "expanded")
+    assert [Path(hit["source"]).name for hit in found["hits"]] == ["lock.txt", "queue.txt"]
+    assert set(found["hits"][0]["scores"]) == {"bm25", "expansion"}
+    assert footnote.json("expand", "--remove")["n_removed"] == 2
+    assert "(llm_not_configured)" in footnote("expand", "--kind", "questions", code=1).err

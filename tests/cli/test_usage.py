@@ -155,6 +155,8 @@ def test_a_database_of_no_known_kind_is_named(footnote: Footnote, monkeypatch: p
         ["eval", ".", "--mode", "magic"],
         ["eval", ".", "--rerank", "magic"],
         ["eval", ".", "--transform", "magic"],
+        ["expand", "--kind", "magic"],
+        ["expand", "--remove", "--dry-run"],
         ["search", "x", "--transform", "magic"],
         ["ask", "x", "--transform", "magic"],
     ],
