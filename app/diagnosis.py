@@ -126,6 +126,11 @@ def _case(line: str, where: str) -> Case:
         format=None if record.get("format") is None else _text(record["format"], where, "format"),
         filters=record.get("filters"),
     )
+    return checked(case, where)
+
+
+def checked(case: Case, where: str) -> Case:
+    """The case. Raises InvalidRequest (`invalid_questions_file`) where there is nothing to check."""
     if not (case.answers or case.expected or case.unanswerable):
         raise _refused(where, "nothing is known of the answer")
     if case.format is not None and case.format not in FORMATS and not _is_pattern(case.format):

@@ -22,6 +22,7 @@ from app.api import (
     health,
     indexes,
     jobs,
+    learning,
     search,
     similar,
     tags,
@@ -32,7 +33,9 @@ from app.api.middleware import GuardMiddleware, RequestIdMiddleware
 from app.places import PlacesMiddleware
 from app.services import Services
 
-BOUNDED = frozenset({"/v1/search", "/v1/explain", "/v1/similar", "/v1/tags", "/v1/answer", "/v1/golden/run"})
+BOUNDED = frozenset(
+    {"/v1/search", "/v1/explain", "/v1/similar", "/v1/tags", "/v1/answer", "/v1/golden/run", "/v1/diagnose"}
+)
 """What takes a place: the work that keeps a core busy."""
 
 DESCRIPTION = "Answers over your own documents, with a checked footnote on every sentence."
@@ -72,6 +75,7 @@ def create_app(services: Services, hosts: tuple[str, ...] = ()) -> FastAPI:
         indexes,
         trees,
         golden,
+        learning,
     ):
         app.include_router(area.router)
 

@@ -65,10 +65,7 @@ def tune(
     CollectionNotFound, InvalidRequest (`nothing_to_tune`, `no_questions`), and what `search` raises.
     """
     chosen = mode or services.settings.search.mode
-    if chosen not in GRIDS:
-        raise InvalidRequest(
-            f"The mode {chosen} has nothing to learn: {', '.join(GRIDS)}.", code="nothing_to_tune"
-        )
+    check(chosen)
     with services.read() as session:
         row = collections.get_by_name(session, collection)
         asked: Sequence[GoldenQuestion] = questions.list_all(session, row.id)
@@ -100,6 +97,14 @@ def tune(
             before = {} if stored is None else stored.values
             tunings.put(session, row.id, {**before, **decision.chosen}, _evidence(found, index, settings))
     return found
+
+
+def check(mode: Mode) -> None:
+    """Raises InvalidRequest (`nothing_to_tune`) for a mode without weights to learn."""
+    if mode not in GRIDS:
+        raise InvalidRequest(
+            f"The mode {mode} has nothing to learn: {', '.join(GRIDS)}.", code="nothing_to_tune"
+        )
 
 
 def show(services: Services, collection: str) -> StoredTuning | None:

@@ -19,6 +19,7 @@ from app import (
     rotations,
     switching,
     trees,
+    tuning,
     verifying,
 )
 from app.building import Say
@@ -39,6 +40,7 @@ BUILD = "build"
 VERIFY = "verify"
 REPAIR = "repair"
 EXPAND = "expand"
+TUNE = "tune"
 
 Handler = Callable[["Services", JobRow, Say], Mapping[str, Any]]
 """Does what a job asks for and gives the job's result; may be run twice."""
@@ -109,12 +111,19 @@ def tree(services: Services, job: JobRow, say: Say) -> Mapping[str, Any]:
     return asdict(trees.build(services, int(job.collection_id or 0), say))
 
 
+def tune(services: Services, job: JobRow, say: Say) -> Mapping[str, Any]:
+    with services.read() as session:
+        name = collections.get(session, int(job.collection_id or 0)).name
+    return asdict(tuning.tune(services, name, **job.payload, progress=say))
+
+
 HANDLERS: Mapping[str, Handler] = {
     BUILD: build,
     VERIFY: verify,
     REPAIR: repair,
     EXPAND: expand,
     trees.TREE: tree,
+    TUNE: tune,
 }
 
 

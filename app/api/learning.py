@@ -1,0 +1,106 @@
+"""What was learned for the searches of a collection, and why questions fail."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from app import tuning
+from app.api.schemas import (
+    CollectionName,
+    DiagnoseIn,
+    DiagnoseOut,
+    DiagnosisOut,
+    IndexBuilding,
+    TuneIn,
+    TuningOut,
+    TuningReset,
+)
+from app.api.views import job_out
+from app.db import collections, jobs
+from app.db.golden import Expected
+from app.deps import ServicesDep
+from app.diagnosing import Asked, diagnose
+from app.diagnosis import Case, checked, summarise
+from app.rerankers import chosen_reranker
+from app.searching import SearchRequest
+from app.upkeep import TUNE
+
+router = APIRouter(prefix="/v1", tags=["learning"])
+
+
+@router.post("/collections/{name}/tune", status_code=202)
+def tune_collection(services: ServicesDep, name: CollectionName, body: TuneIn | None = None) -> IndexBuilding:
+    """Starts a job that learns the weights of a collection's searches, and adopts them only if they help."""
+    wanted = body or TuneIn()
+    tuning.check(wanted.mode or services.settings.search.mode)
+    with services.write() as session:
+        owner = collections.get_by_name(session, name).id
+        job = jobs.enqueue(
+            session,
+            TUNE,
+            payload=wanted.model_dump(),
+            collection_id=owner,
+            dedup_key=f"{TUNE}:{owner}:{wanted.mode}:{wanted.n_synthetic}:{wanted.dry_run}",
+            max_attempts=services.settings.worker.max_attempts,
+        ).job
+    return IndexBuilding(job=job_out(job))
+
+
+@router.get("/collections/{name}/tuning")
+def show_tuning(services: ServicesDep, name: CollectionName) -> TuningOut:
+    """What searches of a collection use in place of the settings, with the evidence for it."""
+    stored = tuning.show(services, name)
+    if stored is None:
+        return TuningOut(values={}, evidence=None, created_at=None)
+    return TuningOut(values=stored.values, evidence=stored.evidence, created_at=stored.created_at)
+
+
+@router.delete("/collections/{name}/tuning")
+def reset_tuning(services: ServicesDep, name: CollectionName) -> TuningReset:
+    """Lets the searches of a collection follow the settings again."""
+    return TuningReset(reset=tuning.reset(services, name))
+
+
+@router.post("/diagnose")
+def diagnose_questions(services: ServicesDep, body: DiagnoseIn) -> DiagnoseOut:
+    """At which of seven points questions with known answers fail, each with its evidence."""
+    cases = [
+        checked(
+            Case(
+                question=item.question,
+                answers=tuple(item.answers),
+                expected=tuple(Expected(one.source, one.quote) for one in item.expected),
+                unanswerable=item.unanswerable,
+                format=item.format,
+                filters=item.filters,
+            ),
+            f"question {number}",
+        )
+        for number, item in enumerate(body.questions, start=1)
+    ]
+    request = SearchRequest(
+        query="",
+        collection=body.collection,
+        top_k=body.top_k or services.settings.answer.top_k,
+        mode=body.mode,
+        rerank=chosen_reranker(services.settings.search, body.rerank),
+    )
+    generator = None if body.only_search else body.generator or "auto"
+    found = diagnose(services, cases, Asked(request=request, generator=generator))
+    summary = summarise(found)
+    return DiagnoseOut(
+        n_questions=summary.n_questions,
+        n_right=summary.n_right,
+        counts=dict(summary.counts),
+        advice=dict(summary.advice),
+        questions=[
+            DiagnosisOut(
+                question=item.case.question,
+                cause=item.cause,
+                failures=list(item.failures),
+                answer=item.answer,
+                evidence=dict(item.evidence),
+            )
+            for item in found
+        ],
+    )
