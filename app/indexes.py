@@ -21,6 +21,7 @@ from retrievers.base import Retriever
 from retrievers.modes import MODES, Resources, Tuning
 from retrievers.nodes import Nodes
 from retrievers.rank_bm25 import RankBm25Retriever
+from retrievers.tree import TreeTuning
 
 if TYPE_CHECKING:
     from app.db.engine import OpenSession
@@ -95,7 +96,7 @@ class Indexes:
             rank_bm25=lambda: self._in_memory(version_id, chunker, snapshot),
             sparse=lambda: self._sparse_encoders.of_version(snapshot.manifest.spec),
             nodes=self._nodes(version_id, encoder.fingerprint),
-            tuning=Tuning(**self._settings.model_dump(include=TUNED)),
+            tuning=Tuning(**self._settings.model_dump(include=TUNED), tree=_tree_tuning(self._settings)),
         )
         return OpenIndex(snapshot, encoder, resources)
 
@@ -221,3 +222,12 @@ class Indexes:
                     kept = (commit, RankBm25Retriever(texts))
                 self._rank_bm25[version_id] = kept
             return kept[1]
+
+
+def _tree_tuning(settings: SearchSettings) -> TreeTuning:
+    return TreeTuning(
+        budget_tokens=settings.tree_tokens,
+        leaves=settings.tree_leaves,
+        weight=settings.tree_weight,
+        k=settings.tree_k,
+    )

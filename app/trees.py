@@ -195,6 +195,7 @@ class _Build:
         items = self._documents(sizes)
         for level in collection_levels():
             items = self._layer(items, level, state)
+            checkpoint("tree-layer")
         checkpoint("tree-grown")
         nodes.follow(self._services, self._row, lambda done, total: self._say("index", done, total))
         self._keep(replace(state, change=reached, level=0))

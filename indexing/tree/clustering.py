@@ -21,11 +21,11 @@ DIM = 10
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSpec:
     """A member joins every cluster that it belongs to with more than `threshold`; clusters of more than
-    `max_tokens` are split."""
+    `max_tokens` are split. Over chunks of 150 tokens that makes clusters of 7, the paper's mean."""
 
     dim: int = DIM
     threshold: float = 0.1
-    max_tokens: int = 3500
+    max_tokens: int = 1500
     seed: int = SEED
 
 

@@ -20,7 +20,9 @@ SEED = 224
 MAX_COMPONENTS = 50
 SAMPLE = 4_000
 """A mixture is fitted to so many points at most; the others are only asked for their posteriors."""
-VARIANCE_FLOOR = 1e-6
+VARIANCE_FLOOR = 0.05
+"""Of the mean variance of the points: without it a component shrinks onto one point, whose likelihood is
+without bound, and BIC is lowest where every point is a cluster."""
 
 
 def reduced(vectors: Floats, dim: int) -> Doubles:
@@ -54,13 +56,14 @@ def posteriors(points: Doubles, max_components: int = MAX_COMPONENTS, seed: int 
     sample = points
     if n > SAMPLE:
         sample = points[np.sort(np.random.default_rng(seed).choice(n, SAMPLE, replace=False))]
+    floor = max(VARIANCE_FLOOR * float(points.var(axis=0).mean()), 1e-9)
     best, lowest = None, np.inf
     # One thread: sums in one order, so that the same points give the same clusters.
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)
         for n_components in candidates(len(sample), max_components):
             mixture = GaussianMixture(
-                n_components, covariance_type="diag", reg_covar=VARIANCE_FLOOR, random_state=seed
+                n_components, covariance_type="diag", reg_covar=floor, random_state=seed
             ).fit(sample)
             bic = mixture.bic(sample)
             if bic < lowest:
@@ -71,14 +74,15 @@ def posteriors(points: Doubles, max_components: int = MAX_COMPONENTS, seed: int 
 
 
 def candidates(n: int, most: int) -> Iterator[int]:
-    """Numbers of components that are tried for n points: all up to 8, then each an eighth more.
+    """Numbers of components that are tried for n points: all up to 8, then each an eighth more, as long as
+    there are two points to each.
 
     The curve of BIC is flat around its lowest point, so what lies between is not missed.
 
-    >>> list(candidates(30, 50))
-    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 22, 24, 27]
+    >>> list(candidates(50, 50))
+    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 22, 24]
     """
     number = 1
-    while number <= min(n - 1, most):
+    while number <= min(n // 2, most):
         yield number
         number += max(1, number // 8)

@@ -29,6 +29,8 @@ SETTINGS: Mapping[str, str] = {
     # No job is to be given up because its workers were killed.
     "FOOTNOTE_WORKER_MAX_ATTEMPTS": "100000",
     "FOOTNOTE_WORKER_NICE": "0",
+    # So that there are trees: the documents are short.
+    "FOOTNOTE_TREE_LONG_DOCUMENT": "2",
     "FOOTNOTE_DATABASE_POOL_SIZE": "4",
     "FOOTNOTE_LOG_LEVEL": "WARNING",
 }

@@ -225,6 +225,10 @@ def build_and_activate(world: World) -> None:
     world.fleet.ask("POST", "/v1/indexes", json={"settings": {"encoder.dim": 32}})
 
 
+def grow_tree(world: World) -> None:
+    world.fleet.ask("POST", "/v1/collections/default/tree")
+
+
 def delete_and_purge(world: World) -> None:
     key = world.present_key()
     if key is not None:
@@ -304,6 +308,7 @@ OPERATIONS: Mapping[Callable[[World], None], float] = {
     delete_collection: 1,
     cancel_and_retry: 4,
     build_by_job: 2,
+    grow_tree: 2,
     index_command: 3,
     switch: 3,
     back_up: 2,
@@ -325,6 +330,7 @@ SCRIPT: tuple[Callable[[World], None], ...] = (
     patch,
     ingest,
     build_and_activate,
+    grow_tree,
     delete_and_purge,
     ingest,
     cancel_and_retry,

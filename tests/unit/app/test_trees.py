@@ -69,7 +69,10 @@ def kept(services: Services) -> dict[int, Any]:
         assert row is not None
         of = (COLLECTION, row.chunker_fingerprint)
         owners = documents.ids_of_collection(session, COLLECTION)
-        return {**tree_rows.kept(session, *of, document_ids=owners), **tree_rows.kept(session, *of)}
+        found: dict[int, Any] = {}
+        found.update(tree_rows.kept(session, *of, document_ids=owners).items())
+        found.update(tree_rows.kept(session, *of).items())
+        return found
 
 
 def id_of(source: str) -> int:
