@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from indexing.types import Floats, TokenVectors
 
 KEPT_PER_ROOT = 6.2
-"""Of n vectors this many times √n are kept: all of 38, half of 154, 99 of the 254 of a full window."""
+"""Of n tokens this many times √n vectors are kept: all of 38, half of 154, 99 of the 254 of a full window."""
 
 
 def pooled(text: str, tokens: TokenVectors, per_root: float = KEPT_PER_ROOT) -> Floats:
@@ -31,9 +31,11 @@ def pooled(text: str, tokens: TokenVectors, per_root: float = KEPT_PER_ROOT) -> 
     ]
     sums = tokens.vectors[of_words] if any(of_words) else tokens.vectors
     sizes = np.ones(len(sums), dtype=np.float32)
-    n_kept = ceil(per_root * sqrt(len(sums)))
+    n_kept = ceil(per_root * sqrt(len(tokens.vectors)))
     while len(sums) > n_kept:
         pairs = _best_pairs(_unit(sums), sizes)[: len(sums) - n_kept]
+        if not len(pairs):  # what a model gives may be no numbers
+            break
         sums, sizes = _merged(sums, pairs), _merged(sizes, pairs)
     return _unit(sums)
 

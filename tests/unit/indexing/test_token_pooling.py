@@ -80,3 +80,9 @@ def test_a_short_text_loses_nothing() -> None:
 
 def test_no_tokens_give_no_vectors() -> None:
     assert pooled("", tokens_of("")).shape == (0, 64)
+
+
+def test_what_is_no_number_holds_up_nothing() -> None:
+    vectors = np.full((100, 8), np.nan, np.float32)
+    offsets = np.array([[place, place + 1] for place in range(100)], np.int32)
+    assert len(pooled("a" * 100, TokenVectors(vectors=vectors, offsets=offsets))) == 100
