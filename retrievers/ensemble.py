@@ -83,16 +83,15 @@ class EnsembleRetriever:
         )
         scores = {"bm25": lexical.score(query.text, chunk_ids), "dense": vectors.score(vector, chunk_ids)}
         scores |= self._maxsim(query, chunk_ids)
-        shares = self._shares(scores)
-        alone = sum(shares.values(), np.zeros(len(chunk_ids)))
-        total = smoothed(alone, vectors.take(chunk_ids), spec.smoothing)
+        shares = ensemble_shares(scores, vectors.take(chunk_ids), spec)
+        by = sum(shares.values(), np.zeros(len(chunk_ids))).astype(np.float32)
         return to_hits(
             chunk_ids,
             document_ids[places],
             scores,
-            by=total.astype(np.float32),
+            by=by,
             top_k=len(chunk_ids),
-            shares={**shares, "neighbours": total - alone},
+            shares=shares,
             ranks={
                 "bm25": ranks_in(chunk_ids, by_term.chunk_ids),
                 "dense": ranks_in(chunk_ids, by_vector.chunk_ids),
@@ -110,15 +109,6 @@ class EnsembleRetriever:
         weights = token_weights(self._snapshot, query.text, query.tokens)
         return {"maxsim": maxsim(self._snapshot, query.tokens, chunk_ids, weights)}
 
-    def _shares(self, scores: Mapping[str, Floats]) -> dict[str, Doubles]:
-        """What each scorer adds to the score of each candidate, all shares of one between 0 and 1."""
-        shares = convex_shares(scores["dense"], scores["bm25"], alpha=self._spec.alpha)
-        if "maxsim" not in scores:
-            return shares
-        weight = self._spec.maxsim_weight
-        shares["maxsim"] = weight * min_max(np.maximum(scores["maxsim"], 0), 0.0)
-        return {name: share / (1 + weight) for name, share in shares.items()}
-
     def _beyond(self, query: Query, hits: Sequence[Hit], top_k: int) -> list[Hit]:
         """What BM25 and vectors find among their best `top_k` beside the candidates, ranked after these."""
         known = {hit.chunk_id for hit in hits}
@@ -131,3 +121,24 @@ class EnsembleRetriever:
             )
             for rank, hit in enumerate(found, start=len(hits) + 1)
         ]
+
+
+def ensemble_shares(scores: Mapping[str, Floats], vectors: Floats, spec: EnsembleSpec) -> dict[str, Doubles]:
+    """What makes up the score of each candidate, by name: it is the sum, and lies between 0 and 1.
+
+    `scores` has the raw scores "dense", "bm25" and maybe "maxsim" of all candidates, `vectors` (n, dim) their
+    vectors. Only "neighbours" can be below 0.
+
+    >>> scores = {"dense": np.array([0.5, -0.5]), "bm25": np.array([4.0, 8.0])}
+    >>> scores["maxsim"] = np.array([0.2, 0.8])
+    >>> shares = ensemble_shares(scores, np.eye(2), EnsembleSpec(alpha=0.5, maxsim_weight=1.0))
+    >>> {name: share.round(3).tolist() for name, share in shares.items()}
+    {'dense': [0.25, 0.083], 'bm25': [0.125, 0.25], 'maxsim': [0.125, 0.5], 'neighbours': [0.0, 0.0]}
+    """
+    shares = convex_shares(scores["dense"], scores["bm25"], alpha=spec.alpha)
+    if "maxsim" in scores:
+        shares["maxsim"] = spec.maxsim_weight * min_max(np.maximum(scores["maxsim"], 0), 0.0)
+        shares = {name: share / (1 + spec.maxsim_weight) for name, share in shares.items()}
+    alone = sum(shares.values(), np.zeros(len(vectors)))
+    shares["neighbours"] = smoothed(alone, vectors, spec.smoothing) - alone
+    return shares
