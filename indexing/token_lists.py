@@ -6,7 +6,7 @@ segment's own, so that a segment needs nothing beside it and a merge makes them 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import log2
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from indexing.columns import Column, read_columns, write_columns
 from indexing.errors import IndexDamaged
+from indexing.spans import spans
 from indexing.token_codec import TokenCodec
 from indexing.token_codes import TokenCodes
 from indexing.types import Floats
@@ -28,7 +29,7 @@ MIN_ROWS = 2048
 MOST_CENTROIDS = 1024
 _SAMPLE_A_CENTROID = 48
 _ROUNDS = 4
-_TOKENS_A_SLICE = 16_384
+_TOKENS_A_SLICE = 8192
 _SEED = 7
 
 N_PROBED = 16
@@ -49,16 +50,17 @@ class TokenLists:
     @classmethod
     def build(cls, tokens: TokenCodes, codec: TokenCodec, pause: Callable[[], None]) -> TokenLists:
         centroids = _centroids(tokens, codec)
-        pairs = [
-            np.unique(nearest.astype(np.int64) << 32 | rows)
-            for nearest, rows in _nearest(tokens, codec, centroids, pause)
-        ]
-        joined = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *pairs]))
-        starts = np.searchsorted(joined, np.arange(len(centroids) + 1, dtype=np.int64) << 32)
+        n_centroids = len(centroids)
+        parts: list[NDArray[np.uint32]] = []
+        counts: list[NDArray[np.int64]] = []
+        for nearest, rows in _nearest(tokens, codec, centroids, pause):
+            pairs = np.unique(nearest.astype(np.int64) << 32 | rows)
+            parts.append((pairs & 0xFFFFFFFF).astype(np.uint32))
+            counts.append(np.bincount(pairs >> 32, minlength=n_centroids))
+        sizes = np.sum([np.zeros(n_centroids, dtype=np.int64), *counts], axis=0)
+        starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
         return cls(
-            centroids=centroids.astype(np.float16),
-            starts=starts.astype(np.int64),
-            rows=(joined & 0xFFFFFFFF).astype(np.uint32),
+            centroids=centroids.astype(np.float16), starts=starts, rows=_by_centroid(starts, parts, counts)
         )
 
     @classmethod
@@ -112,6 +114,18 @@ def _centroids(tokens: TokenCodes, codec: TokenCodec) -> Floats:
     means.train(vectors)
     lengths = np.linalg.norm(means.centroids, axis=1, keepdims=True)
     return np.asarray(means.centroids / np.maximum(lengths, np.float32(1e-9)))
+
+
+def _by_centroid(
+    starts: NDArray[np.int64], parts: Sequence[NDArray[np.uint32]], counts: Sequence[NDArray[np.int64]]
+) -> NDArray[np.uint32]:
+    """The rows of all parts, centroid by centroid; a part has `counts` rows of each, in their order."""
+    rows = np.empty(int(starts[-1]), dtype=np.uint32)
+    filled = starts[:-1].copy()
+    for part, of_part in zip(parts, counts, strict=True):
+        rows[spans(filled, of_part)] = part
+        filled += of_part
+    return rows
 
 
 def _nearest(

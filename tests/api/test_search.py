@@ -27,12 +27,12 @@ def filled(service: Service) -> Service:
     return service
 
 
-@pytest.mark.parametrize("mode", ["auto", "bm25", "dense", "hybrid", "rrf", "rank_bm25"])
+@pytest.mark.parametrize("mode", ["auto", "bm25", "dense", "hybrid", "rrf", "rank_bm25", "late"])
 def test_each_mode_finds_the_page(filled: Service, mode: str) -> None:
     assert filled.sources("when does the lease end", mode=mode)[0] == "leases.md"
 
 
-@pytest.mark.parametrize("mode", ["bm25", "dense", "hybrid", "rrf", "rank_bm25"])
+@pytest.mark.parametrize("mode", ["bm25", "dense", "hybrid", "rrf", "rank_bm25", "late"])
 def test_a_filter_is_never_ignored(filled: Service, mode: str) -> None:
     assert filled.sources("lease", mode=mode, filters={"first": {"$in": ["f", "t"]}}) != ["leases.md"]
     assert "leases.md" not in filled.sources("lease", mode=mode, filters={"first": {"$ne": "l"}})
