@@ -36,7 +36,7 @@ def write_data(folder: Path, *, n: int = 40, seed: int = 0) -> Path:
     return folder
 
 
-def training(out: Path, data: Path, *, steps: int = 20, rate: float = 1e-3, batch: int = 4) -> Training:
+def training(out: Path, data: Path, *, steps: int = 14, rate: float = 1e-3, batch: int = 16) -> Training:
     plan = Plan(steps=steps, batch_size=batch, learning_rate=rate, seed=3, checkpoint_steps=5)
     return Training(
         kind="test",

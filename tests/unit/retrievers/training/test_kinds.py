@@ -64,7 +64,7 @@ def maker(tiny: Path) -> Callable[[str], tuple[object, MakeLearner, float]]:
                 return RotationLearner(dims, encoder, learned, held, silent)
             return WholeModelLearner(dims, learned)
 
-        return encoder, learner, {"cross-encoder": 3e-3, "late": 1e-2, "rotation": 3e-3, "whole": 2e-3}[kind]
+        return encoder, learner, {"cross-encoder": 3e-3, "late": 1e-2, "rotation": 2e-2, "whole": 3e-3}[kind]
 
     return make
 
@@ -90,14 +90,14 @@ def test_it_learns_and_goes_on_as_if_never_disturbed(
     encoder, make, rate = maker(kind)
     whole = run(training(tmp_path / "whole", data, rate=rate), encoder, make)
     assert whole.finished
-    assert np.mean(whole.losses[-5:]) < np.mean(whole.losses[:5])
+    assert np.mean(whole.losses[-4:]) < np.mean(whole.losses[:4])
 
     what = training(tmp_path / "parts", data, rate=rate)
     stopped = run(what, encoder, make, stop_after=7)
     assert not stopped.finished
     assert len(stopped.losses) == 7
     with pytest.raises(Killed):
-        run(what, encoder, make, resume=True, kill_after=13)
+        run(what, encoder, make, resume=True, kill_after=11)
     resumed = run(what, encoder, make, resume=True)
     assert resumed.finished
     assert resumed.losses == whole.losses
