@@ -57,7 +57,7 @@ class NeighbourExpander:
         self._analyzer = build_analyzer()
         self._term_of: dict[str, str] = {}
         self._idf: dict[str, float] = {}
-        self._words: dict[ChunkId, Counter[str]] = {}
+        self._words: dict[ChunkId, list[tuple[str, str, int]]] = {}  # term, word, count
 
     @property
     def name(self) -> str:
@@ -95,19 +95,18 @@ class NeighbourExpander:
         new = sorted(chunk_ids - self._words.keys())
         self._words = {key: words for key, words in self._words.items() if key in chunk_ids}
         for key, text in zip(new, self._texts(new), strict=True):
-            self._words[key] = Counter(_WORD.findall(text.lower()))
+            counted = Counter(_WORD.findall(text.lower()))
+            self._words[key] = [(term, word, n) for word, n in counted.items() if (term := self._term(word))]
 
     def _best_words(self, cosines: Mapping[ChunkId, float]) -> tuple[str, ...]:
         weights: dict[str, float] = defaultdict(float)
         forms: dict[str, Counter[str]] = defaultdict(Counter)
         for key, cosine in cosines.items():
             words = self._words[key]
-            terms = [(self._term(word), word, n) for word, n in words.items()]
-            length = sum(n for term, _, n in terms if term)
-            for term, word, n in terms:
-                if term:
-                    weights[term] += max(0.0, cosine) * n / length
-                    forms[term][word] += n
+            share = max(0.0, cosine) / max(sum(n for _, _, n in words), 1)
+            for term, word, n in words:
+                weights[term] += share * n
+                forms[term][word] += n
         weighed = {term: weight * self._rarity(term, forms[term]) for term, weight in weights.items()}
         best = sorted(weighed, key=lambda term: (-weighed[term], term))[: self._terms.n_terms]
         return tuple(min(forms[term], key=lambda word: (-forms[term][word], word)) for term in best)

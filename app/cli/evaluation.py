@@ -22,6 +22,7 @@ from app.services import encoder_spec, fitting_chunker
 from app.sparse import SparseEncoders
 from app.transformations import TRANSFORMATIONS, transformation
 from retrievers.base import Reranker
+from retrievers.errors import ModeUnavailable
 from retrievers.fused import FusionSpec
 from retrievers.modes import MODES, Resources
 from retrievers.types import Mode
@@ -106,10 +107,6 @@ def eval_command(
         }
         encoder = EncoderPool(settings.models_dir).get(encoder_spec(settings.encoder))
         sparse = SparseEncoders(settings.sparse).set_up()
-        if mode == ["all"]:
-            # Of these there is nothing to measure: no model writes questions here.
-            lacking = {"questions"} | ({"sparse"} if sparse is None else set())
-            runs = [run for run in runs if run[0] not in lacking]
 
         def make_reranker(resources: Resources, note: Callable[[str], None]) -> Reranker:
             parts = RerankParts(
@@ -119,9 +116,9 @@ def eval_command(
 
         for folder in folders:
             for name, spec in runs:
-                with progress(errors, quiet=as_json) as say:
-                    results.append(
-                        evaluate(
+                try:
+                    with progress(errors, quiet=as_json) as say:
+                        result = evaluate(
                             folder,
                             mode=name,
                             fusion=spec,
@@ -136,7 +133,13 @@ def eval_command(
                             sparse=sparse,
                             progress=say,
                         )
-                    )
+                except ModeUnavailable as error:
+                    if mode != ["all"]:
+                        raise
+                    if not as_json:
+                        errors.print(f"{name}: left out: {error}", markup=False)
+                    continue
+                results.append(result)
             if out is not None:
                 report().save(out)  # after each folder, so that what was measured outlives Ctrl-C
     if as_json:

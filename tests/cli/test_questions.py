@@ -103,7 +103,8 @@ def test_evaluation_in_all_modes_and_of_another_split(footnote: Footnote, tmp_pa
         tmp_path / "fruit", splits={"dev": {"q1": {"d1": 1}}, "test": {"q2": {"d2": 1}}}
     )
     results = footnote.json("eval", folder, "--mode", "all", "--split", "dev", "--limit", 1)["results"]
-    assert [item["mode"] for item in results] == [mode for mode in MODES if mode != "sparse"]
+    lacking = {"sparse", "questions", "tree", "tree_traversal"}  # no model is set, too few chunks for a tree
+    assert [item["mode"] for item in results] == [mode for mode in MODES if mode not in lacking]
     assert {item["split"] for item in results} == {"dev"}
 
 
