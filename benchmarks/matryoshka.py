@@ -312,7 +312,7 @@ def _plot(found: dict[str, float]) -> str:
         points = " ".join(place(440, by_layer[n], found[f"{way}/{n}/{dim}"]) for n in LAYERS)
         lines.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
         note = "384 dimensions" if dim == 384 else "128, pca of the collection"
-        lines.append(f'<text x="570" y="{180 if dim == 384 else 198}" fill="{colour}">{note}</text>')
+        lines.append(f'<text x="460" y="{60 if dim == 384 else 78}" fill="{colour}">{note}</text>')
     for left, marks, title in (
         (50, by_dim, "dimensions, all layers"),
         (440, by_layer, "layers"),
