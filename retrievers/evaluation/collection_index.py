@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -21,6 +22,7 @@ from indexing.encoding.sparse import SparseEncoder, sparse_settings
 from indexing.errors import IndexVersionError
 from indexing.files import publish_directory, sync_directory
 from indexing.loaders.canonical import clean
+from indexing.locks import DirectoryLock
 from indexing.manifest import FORMAT, VersionSpec
 from indexing.snapshot import Snapshot
 from indexing.sparse_codes import SparseCodes
@@ -40,7 +42,17 @@ _LAYOUT = f"tokens-{KEPT_PER_ROOT}"
 """Part of an index's name: what else than the four below decides what it holds."""
 _FACTS = "collection.json"
 
+_UNUSABLE = (OSError, ValueError, TypeError, IndexVersionError)
+
 T = TypeVar("T")
+
+
+class _BuildLock(DirectoryLock):
+    """Held by the one who builds an index, beside its directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.name = f".{directory.name}.lock"
+        super().__init__(directory.parent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,19 +95,25 @@ def open_index(
         parts.append(sparse.fingerprint)
     key = blake2b("/".join(map(str, parts)).encode(), digest_size=8).hexdigest()
     directory = work_dir / f"{collection.name}-{key}"
-    try:
+    with suppress(*_UNUSABLE):
         return _open(directory, encoder)
-    except (OSError, ValueError, TypeError, IndexVersionError):
-        shutil.rmtree(directory, ignore_errors=True)
     work_dir.mkdir(parents=True, exist_ok=True)
-    working = work_dir / f"{directory.name}.{uuid4().hex}"
+    lock = _BuildLock(directory)
+    lock.acquire()
     try:
-        _build(collection, encoder, chunker_spec, sparse, working, progress)
-        sync_directory(working)
-        publish_directory(working, directory)
+        with suppress(*_UNUSABLE):  # built by another meanwhile
+            return _open(directory, encoder)
+        shutil.rmtree(directory, ignore_errors=True)
+        working = work_dir / f"{directory.name}.{uuid4().hex}"
+        try:
+            _build(collection, encoder, chunker_spec, sparse, working, progress)
+            sync_directory(working)
+            publish_directory(working, directory)
+        finally:
+            shutil.rmtree(working, ignore_errors=True)
+        return _open(directory, encoder)
     finally:
-        shutil.rmtree(working, ignore_errors=True)
-    return _open(directory, encoder)
+        lock.release()
 
 
 def document_names(collection: BeirCollection) -> dict[int, str]:

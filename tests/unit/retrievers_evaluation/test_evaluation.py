@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,11 @@ def folder(tmp_path: Path) -> Path:
     return write_collection(tmp_path / "fruit")
 
 
+def built(folder: Path) -> list[Path]:
+    """What building left beside the locks."""
+    return [path for path in (folder / "work").iterdir() if path.suffix != ".lock"]
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode(folder: Path, tmp_path: Path, mode: str) -> None:
     result = evaluate(folder, mode=mode, encoder=WordEncoder(), work_dir=tmp_path / "work")
@@ -74,7 +80,18 @@ def test_index_is_built_once_for_all_modes(folder: Path, tmp_path: Path) -> None
     for mode in ("hybrid", "bm25", "dense"):
         evaluate(folder, mode=mode, encoder=encoder, work_dir=tmp_path / "work")
     assert encoder.n_documents == 5
-    assert len(list((tmp_path / "work").iterdir())) == 1
+    assert len(built(tmp_path)) == 1
+
+
+def test_two_who_need_the_same_index_build_it_once(folder: Path, tmp_path: Path) -> None:
+    encoder = CountingEncoder()
+    with ThreadPoolExecutor(2) as threads:
+        runs = [
+            threads.submit(evaluate, folder, mode=mode, encoder=encoder, work_dir=tmp_path / "work")
+            for mode in ("bm25", "rank_bm25")
+        ]
+        assert [run.result().n_chunks for run in runs] == [5, 5]
+    assert encoder.n_documents == 5
 
 
 def test_bm25_encodes_no_query(folder: Path, tmp_path: Path) -> None:
@@ -96,7 +113,7 @@ def test_index_is_built_anew_when_anything_changes(folder: Path, tmp_path: Path,
 
 def test_damaged_index_is_built_anew(folder: Path, tmp_path: Path) -> None:
     first = evaluate(folder, mode="hybrid", encoder=WordEncoder(), work_dir=tmp_path / "work")
-    (directory,) = (tmp_path / "work").iterdir()
+    (directory,) = built(tmp_path)
     (directory / "version" / "manifest.json").write_text("{", "utf-8")
     again = evaluate(folder, mode="hybrid", encoder=WordEncoder(), work_dir=tmp_path / "work")
     assert again.metrics == first.metrics
@@ -109,7 +126,7 @@ def test_build_that_fails_leaves_nothing(folder: Path, tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="no memory"):
         evaluate(folder, mode="dense", encoder=Broken(), work_dir=tmp_path / "work")
-    assert list((tmp_path / "work").iterdir()) == []
+    assert built(tmp_path) == []
 
 
 def test_long_documents_count_once_and_all_are_found(tmp_path: Path) -> None:
