@@ -246,7 +246,7 @@ def chosen_labels(model: LanguageModel, text: str, found: Sequence[LabelScore]) 
     known = {item.label.name.casefold(): item for item in found} | {
         item.label.text.casefold(): item for item in found
     }
-    chosen = {}
+    chosen: dict[str, LabelScore] = {}
     for line in said.splitlines():
         item = known.get(line.strip().lstrip("-*•0123456789.) ").strip().casefold())
         if item is not None:

@@ -40,7 +40,8 @@ class Operands:
         """
         means = [group.astype(np.float64).mean(axis=0) for group in (*self.like, *self.unlike)]
         signs = [1] * len(self.like) + [-1] * len(self.unlike)
-        return np.sum([sign * mean for sign, mean in zip(signs, means, strict=True)], axis=0)
+        total = np.sum([sign * mean for sign, mean in zip(signs, means, strict=True)], axis=0)
+        return np.asarray(total, dtype=np.float64)
 
 
 def similar(
