@@ -168,9 +168,9 @@ class TreeSettings(Area):
     )
     summary_tokens: int = Field(100, ge=16, le=2000, description="Longest summary")
     cluster_tokens: int = Field(
-        3500, ge=256, description="Longest text that one summary is made of; larger clusters are split"
+        1500, ge=256, description="Longest text that one summary is made of; larger clusters are split"
     )
-    long_document: int = Field(8, ge=3, description="A document of so many chunks has a tree of its own")
+    long_document: int = Field(8, ge=2, description="A document of so many chunks has a tree of its own")
     follow: bool = Field(True, description="Update a tree when documents have changed")
 
 
@@ -185,6 +185,12 @@ class SearchSettings(Area):
     funnel_steps: Literal["two", "halving"] = Field(
         "two", description="Steps of the mode `funnel`: `two`, or `halving` the shortlist each time"
     )
+    tree_tokens: int = Field(
+        2000, ge=0, description="Tokens of summaries and chunks that compete in the mode tree"
+    )
+    tree_leaves: int = Field(3, ge=1, le=100, description="Chunks that a summary brings")
+    tree_weight: float = Field(0.5, ge=0, le=1, description="Weight of a summary in the score of its chunks")
+    tree_k: int = Field(5, ge=1, le=1000, description="Nodes of a layer from which a traversal goes on")
     reranker: str = Field("", description="Reranker of a search that asks for one without its name")
     rerank_k: int = Field(50, ge=1, le=1000, description="Passages given to a reranker")
 

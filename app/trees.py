@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 TREE = "tree"
 """The kind of job."""
 DOCUMENTS_A_LOOK = 100
-SUMMARIES_A_SAVE = 64
+SUMMARIES_A_SAVE = 32
 ANEW = 0.3
 """Where more of a layer stands without a node over it than this share, the layer is clustered as a whole."""
 
@@ -177,6 +177,7 @@ class _Build:
         self._say = say
         self._encoder = services.encoders.get(EncoderSpec(**row.encoder_spec))
         self._summariser = _summariser(services, self._encoder)
+        self._asks = isinstance(self._summariser, LlmSummariser)
         self._of = (row.collection_id, row.chunker_fingerprint)
         settings = services.settings.tree
         self._spec = TreeSpec(
@@ -266,7 +267,7 @@ class _Build:
         if not sound or state.level == level or len(bare) > ANEW * len(items):
             return self._layer_anew(items, level, state, sound)
         for clusters, old in self._patches(bare, sound, members):
-            self._replace(old, self._summaries(clusters, level, {}))
+            self._replace(old, self._grower({}).summaries(clusters, level))
         with self._services.read() as session:
             return self._as_items(trees.kept(session, *self._of, level=level))
 
@@ -280,11 +281,12 @@ class _Build:
     ) -> list[Item]:
         """The layer clustered as a whole; what is kept and is to be again is not written anew."""
         self._keep(replace(state, level=level))
-        planned = self._grower({}).plan(items)
+        grower = self._grower(kept)
+        planned = grower.plan(items)
         made: dict[NodeId, Node] = {}
         for done, batch in enumerate(in_batches(planned, SUMMARIES_A_SAVE)):
             self._say(f"layer {level}", done * SUMMARIES_A_SAVE, len(planned))
-            new = self._summaries(batch, level, kept)
+            new = grower.summaries(batch, level)
             self._replace([], new)
             made |= {node.id: node for node in new}
             checkpoint("tree-layer")
@@ -310,13 +312,6 @@ class _Build:
         joined = [members[key] for key in (*kept[nearest].chunks, *kept[nearest].nodes)] + [bare[0]]
         yield grower.split(joined), [nearest]
 
-    def _summaries(
-        self, planned: Sequence[Sequence[Item]], level: int, kept: Mapping[NodeId, Node]
-    ) -> list[Node]:
-        grower = self._grower(kept)
-        made = [grower.summarise(members, level, None) for members in planned]
-        return [node for node in made if node is not None]
-
     def _replace(self, old: Collection[NodeId], new: Sequence[Node]) -> None:
         """Takes nodes out, with all that rests on them, and keeps others, in one transaction."""
         if new:
@@ -339,6 +334,7 @@ class _Build:
             encode=self._vectors,
             count_tokens=self._encoder.count_tokens,
             known=known,
+            n_parallel=self._services.settings.llm.max_parallel if self._asks else 1,
         )
 
     def _chunks(self, document_ids: Sequence[int]) -> dict[DocumentId, list[Item]]:

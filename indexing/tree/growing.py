@@ -8,6 +8,7 @@ that changes touches its own tree and what rests on it, and no summary below mix
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,13 +52,15 @@ CountTokens = Callable[[Sequence[str]], list[int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grower:
-    """What layers are grown with. `known` are summaries that were written before, by the ids below them."""
+    """What layers are grown with. `known` are summaries that were written before, by the ids below them;
+    `n_parallel` are written at once, which helps where a server writes them."""
 
     spec: TreeSpec
     summariser: Summariser
     encode: Encode
     count_tokens: CountTokens
     known: Mapping[frozenset[int], str] = field(default_factory=dict)
+    n_parallel: int = 1
 
     def plan(self, items: Sequence[Item]) -> list[tuple[Item, ...]]:
         """The clusters of a layer, each with its members by id. The same items in any order give the same."""
@@ -119,8 +122,15 @@ class Grower:
         document_id: DocumentId | None = None,
     ) -> list[Node]:
         """The nodes over some items."""
-        made = [self.summarise(members, level, document_id) for members in self.plan(items)]
-        return list({node.id: node for node in made if node is not None}.values())
+        return self.summaries(self.plan(items), level, document_id)
+
+    def summaries(
+        self, planned: Sequence[Sequence[Item]], level: int, document_id: DocumentId | None = None
+    ) -> list[Node]:
+        """The nodes over some clusters, in their order."""
+        with ThreadPoolExecutor(self.n_parallel) as threads:
+            made = threads.map(lambda members: self.summarise(members, level, document_id), planned)
+            return list({node.id: node for node in made if node is not None}.values())
 
     def document_tree(self, chunks: Sequence[Item], document_id: DocumentId) -> Iterator[list[Node]]:
         """The layers over the chunks of one long document, from the lowest."""
