@@ -48,13 +48,13 @@ GRID = [
         [
             PLAIN,
             *(
-                Smoothing(n_neighbours=n, own_weight=own, temperature=temperature)
-                for n, own, temperature in product((10, 20), (1.0, 2.0, 4.0), (0.05, 0.07, 0.1))
+                Smoothing(own_weight=own, temperature=temperature)
+                for own, temperature in product((1.0, 2.0, 4.0), (0.05, 0.07, 0.1))
             ),
         ],
     )
 ]
-N_TIMED = 100
+N_TIMED = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

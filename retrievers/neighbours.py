@@ -72,4 +72,6 @@ def _weights(vectors: Floats, smoothing: Smoothing) -> Doubles:
     place = len(vectors) - n_nearest
     least = np.partition(cosines, place, axis=1)[:, place]
     near = (cosines >= least[:, None]) & (cosines > 0)
-    return np.asarray(np.where(near, cosines, 0.0) ** smoothing.sharpness)
+    weights = np.zeros_like(cosines)
+    weights[near] = cosines[near] ** smoothing.sharpness  # powers are dear: of the few alone
+    return weights

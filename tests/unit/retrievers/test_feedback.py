@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
@@ -52,7 +51,7 @@ def test_vector_feedback_is_the_loop(snapshot: Snapshot, allowed: np.ndarray | N
 
 def naive_expansion(text: str, texts: list[str], scores: list[float], n_terms: int) -> dict[str, float]:
     analyze = build_analyzer().analyze
-    likely: Counter[str] = Counter()
+    likely: dict[str, float] = defaultdict(float)
     for chunk, score in zip(texts, scores, strict=True):
         terms = analyze(chunk)
         for term in terms:
@@ -140,4 +139,4 @@ def test_vector_feedback_refuses_what_makes_no_sense(snapshot: Snapshot, wrong: 
     with pytest.raises(ValueError, match="Feedback"):
         PrfRetriever(snapshot, **wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="vector"):
-        PrfRetriever(snapshot).retrieve([replace(Query(text="river"))], 3)
+        PrfRetriever(snapshot).retrieve([Query(text="river")], 3)
