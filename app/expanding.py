@@ -110,10 +110,16 @@ def expand(
         )
     following.commit_pending(services, row.id)
     writer = _writer(services, services.indexes.open(row.id), kind, how)
+    say = progress or silent
     try:
-        return _expand(services, row, kind, writer, CHUNKS_A_BATCH[how], progress or silent)
-    finally:
+        result = _expand(services, row, kind, writer, CHUNKS_A_BATCH[how], say)
+    except BuildStopped:
+        raise  # whoever goes on with it indexes what was saved
+    except BaseException:
         nodes.follow(services, row)
+        raise
+    nodes.follow(services, row, lambda done, total: say("index", done, total))
+    return result
 
 
 def _expand(

@@ -48,6 +48,15 @@ def services(database_url: str, tmp_path: Path) -> Iterator[Services]:
         yield opened_services
 
 
+@pytest.fixture
+def lone(tmp_path: Path, sqlite_template: Path) -> Iterator[Services]:
+    """Services on SQLite alone, for what is no matter of the database."""
+    (tmp_path / "footnote.db").write_bytes(sqlite_template.read_bytes())
+    with opened(tmp_path, "") as opened_services:
+        ingest(opened_services, TEXTS)
+        yield opened_services
+
+
 def opened(home: Path, url: str, **areas: Any) -> Any:
     return open_services(settings_for(home, url, **areas), load=lambda _spec, _dir: WordEncoder())
 
@@ -90,13 +99,13 @@ def test_a_chunk_is_found_by_the_words_of_its_neighbour(services: Services) -> N
     assert first.score == pytest.approx(first.scores["bm25"] + 0.5 * first.scores["expansion"])
 
 
-def test_what_was_made_is_never_a_source(services: Services) -> None:
-    expand(services)
-    expand(with_model(services), "question", "llm")
-    made = {*texts_of(services, "expansion"), *texts_of(services, "question")}
+def test_what_was_made_is_never_a_source(lone: Services) -> None:
+    expand(lone)
+    expand(with_model(lone), "question", "llm")
+    made = {*texts_of(lone, "expansion"), *texts_of(lone, "question")}
     assert made
     for mode in ("expanded", "questions"):
-        for passage in found(services, "who returns to the queue", mode).passages:
+        for passage in found(lone, "who returns to the queue", mode).passages:
             assert passage.chunk.text in TEXTS[passage.source]
             assert passage.chunk.text not in made
 
@@ -108,7 +117,7 @@ def test_made_twice_it_is_there_once(services: Services) -> None:
     assert (first.n_nodes, again.n_chunks, again.n_nodes) == (4, 0, 0)
 
 
-def test_stopped_amid_it_goes_on_where_it_was(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_amid_it_goes_on_where_it_was(lone: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expanding, "CHUNKS_A_BATCH", {"neighbours": 1, "llm": 1})
 
     def stop(_stage: str, done: int, _total: int) -> None:
@@ -116,10 +125,10 @@ def test_stopped_amid_it_goes_on_where_it_was(services: Services, monkeypatch: p
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        expanding.expand(services, collection_id(services), "expansion", "neighbours", stop)
-    assert len(texts_of(services, "expansion")) == 2
-    assert expand(services).n_chunks == 2
-    assert len(texts_of(services, "expansion")) == 4
+        expanding.expand(lone, collection_id(lone), "expansion", "neighbours", stop)
+    assert len(texts_of(lone, "expansion")) == 2
+    assert expand(lone).n_chunks == 2
+    assert len(texts_of(lone, "expansion")) == 4
 
 
 def test_with_a_chunk_goes_what_tells_of_it(services: Services) -> None:
@@ -138,14 +147,14 @@ def test_with_a_chunk_goes_what_tells_of_it(services: Services) -> None:
     assert sources(found(services, "reaper", "expanded")) == []
 
 
-def test_questions_lead_to_their_chunk(services: Services) -> None:
-    made = expand(with_model(services), "question", "llm")
+def test_questions_lead_to_their_chunk(lone: Services) -> None:
+    made = expand(with_model(lone), "question", "llm")
     assert made.model == "scripted/questions-1"
     assert made.n_nodes + made.n_dropped == 12
-    questions = texts_of(services, "question")
+    questions = texts_of(lone, "question")
     assert len(questions) == made.n_nodes
     asked = next(text for text in questions if "kettle" in text)
-    result = found(services, asked, "questions")
+    result = found(lone, asked, "questions")
     assert sources(result)[0] == "pot.md"
     first = result.passages[0]
     assert first.score == pytest.approx(first.scores["questions"], abs=1e-3) == pytest.approx(1, abs=1e-3)
@@ -153,10 +162,10 @@ def test_questions_lead_to_their_chunk(services: Services) -> None:
     assert len(result.passages) == 4, "chunks whose questions are far away come too"
 
 
-def test_questions_that_stray_are_dropped(services: Services) -> None:
-    made = expand(with_model(services), "question", "llm")
+def test_questions_that_stray_are_dropped(lone: Services) -> None:
+    made = expand(with_model(lone), "question", "llm")
     assert made.n_dropped >= 3
-    assert sum("cheese" in text for text in texts_of(services, "question")) <= 1
+    assert sum("cheese" in text for text in texts_of(lone, "question")) <= 1
 
 
 def test_questions_of_a_model_can_be_the_expansion(services: Services) -> None:
@@ -183,45 +192,45 @@ def test_a_filter_holds(services: Services, mode: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", ["expanded", "questions"])
-def test_a_mode_without_what_it_needs_says_what_to_do(services: Services, mode: Any) -> None:
+def test_a_mode_without_what_it_needs_says_what_to_do(lone: Services, mode: Any) -> None:
     with pytest.raises(ModeUnavailable, match="footnote expand"):
-        found(services, "lease", mode)
+        found(lone, "lease", mode)
 
 
-def test_questions_without_a_model_say_what_to_set(services: Services) -> None:
+def test_questions_without_a_model_say_what_to_set(lone: Services) -> None:
     with pytest.raises(InvalidRequest, match="FOOTNOTE_LLM_BASE_URL") as raised:
-        expanding.chosen_how(services, "question")
+        expanding.chosen_how(lone, "question")
     assert raised.value.code == "llm_not_configured"
-    assert expanding.chosen_how(services, "expansion") == "neighbours"
-    assert expanding.chosen_how(with_model(services), "expansion") == "llm"
+    assert expanding.chosen_how(lone, "expansion") == "neighbours"
+    assert expanding.chosen_how(with_model(lone), "expansion") == "llm"
 
 
-def test_the_setting_chooses_what_expands(database_url: str, tmp_path: Path) -> None:
-    with opened(tmp_path, database_url, expansion=ExpansionSettings(model="neighbours")) as services:
+def test_the_setting_chooses_what_expands(tmp_path: Path) -> None:
+    with opened(tmp_path, "", expansion=ExpansionSettings(model="neighbours")) as services:
         assert expanding.chosen_how(with_model(services), "expansion") == "neighbours"
         assert expanding.chosen_how(services, "question") == "llm"
 
 
-def test_a_model_that_fails_on_some_chunks_leaves_them_for_later(services: Services) -> None:
+def test_a_model_that_fails_on_some_chunks_leaves_them_for_later(lone: Services) -> None:
     def failing(messages: Sequence[Message], seed: int) -> str:
         if "kettle" in messages[-1].content:
             raise LanguageModelError("bad_response", "garbled")
         return asking(messages, seed)
 
-    made = expand(with_model(services, failing), "question", "llm")
+    made = expand(with_model(lone, failing), "question", "llm")
     assert (made.n_chunks, made.n_failed) == (4, 1)
-    assert not any("kettle" in text for text in texts_of(services, "question"))
-    assert expand(with_model(services), "question", "llm").n_chunks >= 1
-    assert any("kettle" in text for text in texts_of(services, "question"))
+    assert not any("kettle" in text for text in texts_of(lone, "question"))
+    assert expand(with_model(lone), "question", "llm").n_chunks >= 1
+    assert any("kettle" in text for text in texts_of(lone, "question"))
 
 
-def test_a_model_that_is_gone_ends_the_work_by_name(services: Services) -> None:
+def test_a_model_that_is_gone_ends_the_work_by_name(lone: Services) -> None:
     def failing(_messages: Sequence[Message], _seed: int) -> str:
         raise LanguageModelError("unavailable", "not there")
 
     with pytest.raises(LanguageModelError):
-        expand(with_model(services, failing), "question", "llm")
-    assert texts_of(services, "question") == []
+        expand(with_model(lone, failing), "question", "llm")
+    assert texts_of(lone, "question") == []
 
 
 def test_a_job_does_it_and_says_what_came_of_it(services: Services) -> None:
