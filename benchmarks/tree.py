@@ -57,6 +57,7 @@ def main() -> None:
     quality = commands.add_parser("quality", help="recall and answers with and without a tree")
     quality.add_argument("folder", type=Path)
     quality.add_argument("--documents", type=int, help="take so many of the smallest documents")
+    quality.add_argument("--questions", type=int, help="ask so many questions, evenly spread")
     quality.add_argument("--home", type=Path, help="a data folder to keep; default: one that is thrown away")
     quality.add_argument("--threads", type=int)
     quality.add_argument("--modes", nargs="+", choices=get_args(Mode), default=MODES)
@@ -86,6 +87,9 @@ def measure_quality(arguments: argparse.Namespace) -> dict[str, Any]:
             status = trees.build(services, collections.id_of("default"))
             seconds = time.perf_counter() - began
             questions = [item for item in questions_of(arguments.folder) if item.source in sources]
+            if arguments.questions and arguments.questions < len(questions):
+                places = np.linspace(0, len(questions) - 1, arguments.questions).astype(int)
+                questions = [questions[place] for place in places.tolist()]
             return {
                 "folder": arguments.folder.name,
                 "n_documents": len(sources),
