@@ -21,7 +21,7 @@ LABELS = (
     Label(name="queues of jobs"),
     Label(name="bridges"),
 )
-TEXT = "The worker takes jobs from queues. Tea is one of the drinks. The worker renews leases of jobs it took."
+TEXT = "The worker takes jobs from queues. Tea is one of the drinks. The worker renews leases of jobs it has."
 
 
 def rarity(words: Sequence[str]) -> list[float]:

@@ -47,7 +47,7 @@ def sets_of(groups: list[list[int]]) -> tuple[np.ndarray, ...]:
     return tuple(MEMBERS[group] for group in groups)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     like=SETS,
     unlike=SETS,
