@@ -12,8 +12,9 @@ from indexing.token_products import best_products
 from indexing.types import Floats
 from indexing.vectors import Mask, Rows
 
-# Rows of all segments with lists together whose scores are computed exactly, for a limit of up to a quarter.
-MIN_CANDIDATES = 512
+# Rows of all segments with lists together whose scores are computed exactly, for a limit of up to a quarter
+# (docs/decisions/0021 has what fewer find).
+MIN_CANDIDATES = 2048
 CANDIDATES_A_HIT = 4
 _ROWS_A_BLOCK = 4096
 
