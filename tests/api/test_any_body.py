@@ -45,6 +45,7 @@ BODIES = {
         "mode": st.sampled_from(["auto", "bm25", "dense", "hybrid", "rrf", "rank_bm25"]) | VALUES,
         "filters": FILTERS | VALUES,
         "rerank": st.booleans() | VALUES,
+        "transform": st.sampled_from(["hyde", "step_back", "magic"]) | TEXTS | VALUES,
         "explain": st.booleans() | VALUES,
     },
     "/v1/answer": {
