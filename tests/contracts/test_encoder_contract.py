@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from indexing.encoding.base import Encoder
 from indexing.encoding.factory import EncoderSpec, load_encoder
 from indexing.encoding.fake import WordEncoder
+from indexing.encoding.rotated_encoder import RotatedEncoder
+from indexing.encoding.rotation import Rotation
+from tests.unit.indexing.encoding.tiny_colbert import save_tiny_colbert
 from tests.unit.indexing.encoding.tiny_model import save_tiny_model
 
 TEXTS = [
@@ -176,8 +179,42 @@ class TestSentenceTransformerEncoder(EncoderContract):
         return load_encoder(EncoderSpec(model=str(folder), device="cpu"), Path("unused"))
 
 
+class TestMultiVectorEncoder(EncoderContract):
+    """Its token vectors are those that it scores with: special tokens are among them, punctuation is not."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def encoder(cls, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+        folder = save_tiny_colbert(
+            tmp_path_factory.mktemp("colbert"), document_length=40, query_expansion=None
+        )
+        return load_encoder(EncoderSpec(model=str(folder), device="cpu"), Path("unused"))
+
+    def test_a_long_text_is_cut_at_the_window(self, encoder: Encoder) -> None:
+        long = "water " * (encoder.max_tokens + 100)
+        encoding = encoder.encode_documents([long, long + "stone"], with_tokens=True)
+        assert encoding.tokens is not None
+        assert len(encoding.tokens[0].offsets) == encoder.max_tokens
+        np.testing.assert_allclose(encoding.vectors[0], encoding.vectors[1], atol=1e-5)
+
+    def test_counted_tokens_are_those_that_get_vectors(self, encoder: Encoder) -> None:
+        texts = ["a blue sky over the north river", "Stone"]  # without punctuation
+        tokens = encoder.encode_documents(texts, with_tokens=True).tokens
+        assert tokens is not None
+        standing = [int((found.offsets[:, 1] > found.offsets[:, 0]).sum()) for found in tokens]
+        assert encoder.count_tokens(texts) == standing
+
+
 class TestWordEncoder(EncoderContract):
     @pytest.fixture(scope="class")
     @classmethod
     def encoder(cls) -> Encoder:
         return WordEncoder()
+
+
+class TestRotatedEncoder(EncoderContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def encoder(cls) -> Encoder:
+        matrix, _ = np.linalg.qr(np.random.default_rng(2).standard_normal((64, 64)))
+        return RotatedEncoder(WordEncoder(), Rotation(matrix.astype(np.float32)), dim=48)
