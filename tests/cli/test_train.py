@@ -130,4 +130,5 @@ def test_an_evaluation_measures_the_reranker(
     assert turned["settings"]["rerank_k"] == 50
     assert turned["metrics"]["recall@100"] == plain["metrics"]["recall@100"]
     assert turned["metrics"]["ndcg@10"] != plain["metrics"]["ndcg@10"]
+    monkeypatch.delenv("FOOTNOTE_LLM_BASE_URL")
     assert "(llm_not_configured)" in footnote("eval", folder, "--rerank", "llm", code=1).err

@@ -23,7 +23,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("app", "indexing", "retrievers", "migrations")
 # Extras that may be imported below the four packages; the others are tools.
-RUNTIME_EXTRAS = ("cpu", "gpu", "gpu-cuvs", "postgres", "eval", "train")
+RUNTIME_EXTRAS = ("cpu", "gpu", "gpu-cuvs", "postgres", "eval")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def third_party_imports() -> Iterator[tuple[str, str]]:
 class TestDistribution:
     def test_extras(self, pyproject: dict) -> None:
         extras = pyproject["project"]["optional-dependencies"]
-        assert {"cpu", "gpu", "gpu-cuvs", "postgres", "eval", "train", "test"} <= extras.keys()
+        assert {"cpu", "gpu", "gpu-cuvs", "postgres", "eval", "test"} <= extras.keys()
 
     def test_every_import_is_a_declared_dependency(self, pyproject: dict) -> None:
         project = pyproject["project"]
