@@ -17,7 +17,7 @@ from retrievers.fusion import Doubles
 
 N_NEIGHBOURS = 20
 SHARPNESS = 3
-OWN_WEIGHT = 2.0
+OWN_WEIGHT = 4.0
 TEMPERATURE = 0.07
 
 
