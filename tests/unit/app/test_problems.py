@@ -21,6 +21,7 @@ import app.db.errors
 import app.errors
 import app.generation.errors
 import indexing.errors
+import retrievers.errors
 from app.api.middleware import RequestIdMiddleware
 from app.problems import INDEX_ADVICE, install, problem_of
 from indexing.errors import (
@@ -71,8 +72,11 @@ STATUS: dict[str, int] = {
     "invalid_metadata": 422,
     "invalid_cursor": 422,
     "invalid_filter": 422,
+    # retrievers.errors
+    "mode_unavailable": 422,
     # indexing.errors
     "indexing_error": 503,
+    "device_missing": 503,
     "encoder_error": 503,
     "index_error": 503,
     "index_missing": 503,
@@ -95,7 +99,7 @@ def errors_of(module: ModuleType) -> Iterator[type[Exception]]:
             yield cls
 
 
-MODULES = (app.errors, app.db.errors, indexing.errors, app.generation.errors)
+MODULES = (app.errors, app.db.errors, indexing.errors, app.generation.errors, retrievers.errors)
 ERRORS = [
     cls
     for module in MODULES
