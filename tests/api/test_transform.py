@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,16 +45,29 @@ class Asked:
         return reply.json()
 
 
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+@contextmanager
+def service(home: Path, seconds: float) -> Iterator[Asked]:
     with LlmServer([LEAN]) as server:
         areas = {
             "llm": LlmSettings(base_url=server.base_url, model="tiny"),
-            "transform": TransformSettings(seconds=0.6),
+            "transform": TransformSettings(seconds=seconds),
         }
-        with running_service(tmp_path_factory.mktemp("asked"), "", **areas) as (client, services):
+        with running_service(home, "", **areas) as (client, services):
             ingest(services, PAGES)
             yield Asked(client, server)
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    with service(tmp_path_factory.mktemp("asked"), seconds=10) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def hurried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    """A service that does not wait for its model."""
+    with service(tmp_path_factory.mktemp("hurried"), seconds=0.2) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +107,6 @@ def test_a_made_up_passage_moves_the_search(asked: Asked) -> None:
 
 
 FAULTS = {
-    "late": (Reply(silent_seconds=3), "llm_timeout"),
     "refused": (Reply(status=429, headers={"Retry-After": "30"}), "llm_rate_limited"),
     "down": (Reply(status=503, headers={"Retry-After": "30"}), "llm_unavailable"),
     "no key": (Reply(status=401), "llm_unavailable"),
@@ -108,10 +122,19 @@ FAULTS = {
 def test_a_model_that_fails_leaves_the_plain_search(asked: Asked, name: str, fault: str) -> None:
     reply, why = FAULTS[fault]
     asked.says(reply)
-    query = f"{QUERY} {fault}"
+    assert_searched_as_it_is(asked, name, f"{QUERY} {fault}", why)
+
+
+@EVERY
+def test_a_model_that_is_late_is_not_waited_for(hurried: Asked, name: str) -> None:
+    hurried.says(Reply(silent_seconds=8))
     began = time.monotonic()
+    assert_searched_as_it_is(hurried, name, QUERY, "llm_timeout")
+    assert time.monotonic() - began < 6
+
+
+def assert_searched_as_it_is(asked: Asked, name: str, query: str, why: str) -> None:
     found = asked.search(name, query)
-    assert time.monotonic() - began < 3
     plain = asked.search(None, query)
     assert [hit["chunk_id"] for hit in found["hits"]] == [hit["chunk_id"] for hit in plain["hits"]]
     assert [v["text"] for v in found["transformed"]["variants"]] == [query]
