@@ -58,6 +58,7 @@ def main() -> None:
     quality.add_argument("folder", type=Path)
     quality.add_argument("--documents", type=int, help="take so many of the smallest documents")
     quality.add_argument("--questions", type=int, help="ask so many questions, evenly spread")
+    quality.add_argument("--answers", action=argparse.BooleanOptionalAction, default=True)
     quality.add_argument("--home", type=Path, help="a data folder to keep; default: one that is thrown away")
     quality.add_argument("--threads", type=int)
     quality.add_argument("--modes", nargs="+", choices=get_args(Mode), default=MODES)
@@ -95,7 +96,9 @@ def measure_quality(arguments: argparse.Namespace) -> dict[str, Any]:
                 "n_documents": len(sources),
                 "n_questions": len(questions),
                 "tree": asdict(status) | {"seconds": round(seconds, 1)},
-                "modes": {mode: of_mode(services, mode, questions) for mode in arguments.modes},
+                "modes": {
+                    mode: of_mode(services, mode, questions, arguments.answers) for mode in arguments.modes
+                },
             }
 
 
@@ -146,7 +149,7 @@ def words(text: str) -> str:
     return " ".join(_WORD.findall(text.lower()))
 
 
-def of_mode(services: Services, mode: Mode, questions: Sequence[Question]) -> dict[str, Any]:
+def of_mode(services: Services, mode: Mode, questions: Sequence[Question], answers: bool) -> dict[str, Any]:
     """Recall@k of chunks that hold the answer, its reciprocal rank, and answers that quote it."""
     ranks, quoted, abstained, seconds = [], [], [], []
     for question in questions:
@@ -158,6 +161,8 @@ def of_mode(services: Services, mode: Mode, questions: Sequence[Question]) -> di
             for passage in found.passages
         ]
         ranks.append(held.index(True) + 1 if True in held else 0)
+        if not answers:
+            continue
         request = SearchRequest(query=question.text, mode=mode, top_k=services.settings.answer.top_k)
         given = answer(services, request, "extractive").answer
         abstained.append(given.abstained)
@@ -171,8 +176,14 @@ def of_mode(services: Services, mode: Mode, questions: Sequence[Question]) -> di
     return {
         **{f"recall@{k}": round(float(((at > 0) & (at <= k)).mean()), 4) for k in DEPTHS},
         "mrr@20": round(float(np.where(at > 0, 1 / np.maximum(at, 1), 0).mean()), 4),
-        "answers that quote it": round(float(np.mean(quoted)), 4),
-        "abstained": round(float(np.mean(abstained)), 4),
+        **(
+            {
+                "answers that quote it": round(float(np.mean(quoted)), 4),
+                "abstained": round(float(np.mean(abstained)), 4),
+            }
+            if answers
+            else {}
+        ),
         "search p50 ms": round(float(np.median(seconds)) * 1000, 1),
     }
 
