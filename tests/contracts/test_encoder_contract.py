@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -31,6 +32,9 @@ TEXTS = [
 
 class EncoderContract:
     """An implementation gives the `encoder` fixture."""
+
+    special_tokens: ClassVar[bool] = False
+    """Whether there are vectors of special tokens too, which stand for no characters."""
 
     def test_vectors_are_float32_of_length_one(self, encoder: Encoder) -> None:
         vectors = encoder.encode_documents(TEXTS).vectors
@@ -90,7 +94,8 @@ class EncoderContract:
         encoding = encoder.encode_queries([text], with_tokens=True)
         np.testing.assert_allclose(np.linalg.norm(encoding.vectors), 1, atol=1e-5)
         (tokens,) = encoding.tokens or ()
-        starts, ends = tokens.offsets[:, 0], tokens.offsets[:, 1]
+        offsets = tokens.offsets[tokens.offsets[:, 1] > 0] if self.special_tokens else tokens.offsets
+        starts, ends = offsets[:, 0], offsets[:, 1]
         assert (starts >= 0).all()
         assert (starts < ends).all()
         assert (ends <= len(text)).all()
@@ -182,6 +187,8 @@ class TestSentenceTransformerEncoder(EncoderContract):
 class TestMultiVectorEncoder(EncoderContract):
     """Its token vectors are those that it scores with: special tokens are among them, punctuation is not."""
 
+    special_tokens = True
+
     @pytest.fixture(scope="class")
     @classmethod
     def encoder(cls, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
@@ -196,6 +203,12 @@ class TestMultiVectorEncoder(EncoderContract):
         assert encoding.tokens is not None
         assert len(encoding.tokens[0].offsets) == encoder.max_tokens
         np.testing.assert_allclose(encoding.vectors[0], encoding.vectors[1], atol=1e-5)
+
+    def test_offsets_begin_and_end_inside_a_word(self, encoder: Encoder) -> None:
+        (tokens,) = encoder.encode_documents(["green water, stone"], with_tokens=True).tokens or ()
+        found = ["green water, stone"[start:end] for start, end in tokens.offsets.tolist()]
+        assert all(re.fullmatch(r"\w*", text) for text in found)
+        assert "".join(found) == "greenwaterstone"
 
     def test_counted_tokens_are_those_that_get_vectors(self, encoder: Encoder) -> None:
         texts = ["a blue sky over the north river", "Stone"]  # without punctuation
