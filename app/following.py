@@ -58,9 +58,7 @@ def recipe_of(services: Services, row: IndexVersionRow) -> Recipe:
         spec = load_manifest(services.settings.indexes_dir / row.id).spec
     except IndexVersionError:
         return Recipe(encoder, chunker)  # it will be made anew
-    return Recipe(
-        encoder, chunker, spec.token_codec is not None, services.sparse_encoders.of_version(spec)
-    )
+    return Recipe(encoder, chunker, spec.token_codec is not None, services.sparse_encoders.of_version(spec))
 
 
 def lagging(services: Services) -> list[str]:

@@ -60,9 +60,7 @@ class Services:
 
     @cached_property
     def indexes(self) -> Indexes:
-        return Indexes(
-            self.read, self.snapshots, self.encoders, self.sparse_encoders, self.settings.search
-        )
+        return Indexes(self.read, self.snapshots, self.encoders, self.sparse_encoders, self.settings.search)
 
     @cached_property
     def sparse_encoders(self) -> SparseEncoders:

@@ -164,9 +164,7 @@ def _expanded(resources: Resources) -> ExpandedRetriever:
         raise ModeUnavailable(
             "The chunks of this collection are not expanded. Run `footnote expand --kind expansion`."
         )
-    return ExpandedRetriever(
-        resources.snapshot, resources.nodes, candidate_k=resources.tuning.candidate_k
-    )
+    return ExpandedRetriever(resources.snapshot, resources.nodes, candidate_k=resources.tuning.candidate_k)
 
 
 def _questions(resources: Resources) -> QuestionsRetriever:
