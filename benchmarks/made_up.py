@@ -1,8 +1,8 @@
 """A made-up collection in a service's database: chunks with vectors, as many as are wanted, and queries.
 
 Texts are the default model's own words in about their natural frequencies (Zipf), vectors lie around those
-of real passages of such words. They go in by the statements that ingestion uses; nothing is loaded, cut or
-encoded.
+of real passages of such words, and token vectors, where the settings keep them, are those of such passages.
+They go in by the statements that ingestion uses; nothing is loaded, cut or encoded.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from app.db import arrivals, batches, collections, documents, vectors
 from app.db.arrivals import NewDocument
 from app.db.batches import LoadedRevision
 from app.services import Services
+from indexing.token_codec import codec_for
+from indexing.token_codes import Codes
+from indexing.token_pooling import pooled
+from indexing.token_vectors import to_bytes
 from indexing.types import Chunk, ChunkId, DocumentId, Floats, LoadedText, stable_id, text_hash
 
 COLLECTION = "default"
@@ -75,7 +79,13 @@ def fill(services: Services, n_chunks: int, n_queries: int, *, keep: bool) -> Co
             return _collection(n_chunks, found["queries"][:n_queries])
     words = Words(seed=0)
     encoder = services.encoders.get(services.encoder_spec())
-    centres = encoder.encode_documents([words.text() for _ in range(min(CENTRES, n_chunks))]).vectors
+    passages = [words.text() for _ in range(min(CENTRES, n_chunks))]
+    encoded = encoder.encode_documents(passages, with_tokens=services.settings.encoder.keep_tokens)
+    centres, codec = encoded.vectors, codec_for(encoder.name, encoder.dim)
+    tokens = [
+        codec.encode(pooled(text, of_text))
+        for text, of_text in zip(passages, encoded.tokens or (), strict=False)
+    ]
     chunker = services.chunker_spec().fingerprint
     texts: list[str] = []
     parts: list[Floats] = []
@@ -85,10 +95,12 @@ def fill(services: Services, n_chunks: int, n_queries: int, *, keep: bool) -> Co
     while n_made < n_chunks:
         cut = [_document(next(numbers), words, chunker) for _ in range(DOCUMENTS_A_SAVE)]
         made = [chunk for _, chunks in cut for chunk in chunks]
-        near = centres[words.random.integers(0, len(centres), len(made))]
+        chosen = words.random.integers(0, len(centres), len(made))
+        near = centres[chosen]
         near = near + SPREAD * words.random.standard_normal(near.shape, dtype=np.float32)
         near /= np.linalg.norm(near, axis=1, keepdims=True)
-        _save(services, cut, near, encoder.fingerprint, chunker)
+        kept_tokens = [(codec.name, tokens[number]) for number in chosen] if tokens else None
+        _save(services, cut, near, kept_tokens, encoder.fingerprint, chunker)
         n_made += len(made)
         # As many of each part as make the wanted number in the end.
         wanted = n_queries * n_made // n_chunks - len(queries)
@@ -134,6 +146,7 @@ def _save(
     services: Services,
     cut: list[tuple[tuple[str, str], list[Chunk]]],
     near: Floats,
+    tokens: list[tuple[str, Codes]] | None,
     fingerprint: str,
     chunker: str,
 ) -> None:
@@ -154,8 +167,15 @@ def _save(
         ]
         made = [chunk for _, chunks in cut for chunk in chunks]
         rows = [
-            vectors.StoredVector(text_hash=text_hash(chunk.contextual_text), vector=vector.tobytes())
-            for chunk, vector in zip(made, near.astype("<f2"), strict=True)
+            vectors.StoredVector(
+                text_hash=text_hash(chunk.contextual_text),
+                vector=vector.tobytes(),
+                tokens=None if of_chunk is None else to_bytes(*of_chunk),
+                n_tokens=None if of_chunk is None else len(of_chunk[1]),
+            )
+            for chunk, vector, of_chunk in zip(
+                made, near.astype("<f2"), tokens or [None] * len(made), strict=True
+            )
         ]
         vectors.save(session, fingerprint, near.shape[1], rows)
         batches.save(session, collection.id, loaded, chunker)

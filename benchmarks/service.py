@@ -1,13 +1,13 @@
 """A running service over a large collection: start, memory, search over HTTP, and search while it ingests.
 
     python -m benchmarks.service --n 100000 --json service.json
-    python -m benchmarks.service --n 1000000 --home /tmp/million --plain 0
+    python -m benchmarks.service --n 1000000 --home /tmp/million --plain 0 --no-tokens
 
 The collection is made up and goes into the database in bulk (`benchmarks.made_up`); with `--home` it is kept
 there, and taken from there the next time. Then `footnote serve` runs as a process of its own and is asked
-over loopback with connections that are kept. Queries are words of a chunk and are encoded by the default
-model. The plain stack (sentence-transformers, FAISS Flat and rank-bm25 in this process, no HTTP) answers the
-same queries in turn with it.
+over loopback with connections that are kept, in the modes `hybrid` and `auto`. Queries are words of a chunk
+and are encoded by the default model. The plain stack (sentence-transformers, FAISS Flat and rank-bm25 in this
+process, no HTTP) answers the same queries in turn with it.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ from app import building, switching
 from app.cli.ingest import ingest_files
 from app.db import collections, documents
 from app.services import Services, open_services
-from app.settings import Settings
+from app.settings import EncoderSettings, Settings
 from benchmarks import search as plain_search
 from benchmarks.machine import describe
 from benchmarks.made_up import COLLECTION, Collection, Words, fill
 from retrievers.types import Query
 
+MODES = ("hybrid", "auto")
 CLIENTS = 16
 TOP_K = 10
 START_SECONDS = 120.0
@@ -107,12 +108,12 @@ def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def client(port: int) -> Iterator[Ask]:
-    """Asks one hybrid search after the other on one connection; gives the seconds it took."""
+def client(port: int, mode: str = "hybrid") -> Iterator[Ask]:
+    """Asks one search after the other on one connection; gives the seconds it took."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
 
     def ask(query: str) -> float:
-        body = json.dumps({"query": query, "collection": COLLECTION, "top_k": TOP_K, "mode": "hybrid"})
+        body = json.dumps({"query": query, "collection": COLLECTION, "top_k": TOP_K, "mode": mode})
         begun = time.perf_counter()
         connection.request("POST", "/v1/search", body, {"Content-Type": "application/json"})
         response = connection.getresponse()
@@ -128,12 +129,12 @@ def client(port: int) -> Iterator[Ask]:
         connection.close()
 
 
-def stages(port: int, queries: Sequence[str]) -> dict[str, float]:
+def stages(port: int, queries: Sequence[str], mode: str) -> dict[str, float]:
     """Median milliseconds of each stage within the service, as its answers say."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     taken: list[dict[str, float]] = []
     for query in queries:
-        body = json.dumps({"query": query, "collection": COLLECTION, "top_k": TOP_K, "mode": "hybrid"})
+        body = json.dumps({"query": query, "collection": COLLECTION, "top_k": TOP_K, "mode": mode})
         connection.request("POST", "/v1/search", body, {"Content-Type": "application/json"})
         taken.append(json.loads(connection.getresponse().read())["timings_ms"])
     connection.close()
@@ -261,10 +262,17 @@ def memory_megabytes(process_id: int) -> dict[str, int]:
 
 
 def measure(
-    folder: Path, kept: Path | None, n_chunks: int, n_queries: int, n_plain: int, n_documents: int
+    folder: Path,
+    kept: Path | None,
+    n_chunks: int,
+    n_queries: int,
+    n_plain: int,
+    n_documents: int,
+    with_tokens: bool,
 ) -> Iterator[tuple[str, Any]]:
     home, log = kept or folder / "home", folder / "serve.log"
-    with open_services(Settings(home=home)) as services:
+    encoder = EncoderSettings(keep_tokens=with_tokens)
+    with open_services(Settings(home=home, encoder=encoder)) as services:
         begun = time.perf_counter()
         collection = fill(services, n_chunks, n_queries, keep=n_plain > 0)
         yield "n_chunks", collection.n_chunks
@@ -274,11 +282,12 @@ def measure(
         yield "build_seconds", round(time.perf_counter() - begun, 1)
         with served(home, log, worker=False) as (port, process_id, start):
             yield "start", start
-            with client(port) as ask:
-                for query in collection.queries[:20]:
-                    ask(query)
-                yield "one_client", percentiles([ask(query) for query in collection.queries])
-            yield "stages_ms", stages(port, collection.queries[:100])
+            for mode in MODES:
+                with client(port, mode) as ask:
+                    for query in collection.queries[:20]:
+                        ask(query)
+                    yield f"one_client_{mode}", percentiles([ask(query) for query in collection.queries])
+                yield f"stages_ms_{mode}", stages(port, collection.queries[:100], mode)
             yield f"{CLIENTS}_clients", many_clients(port, collection.queries * 2, CLIENTS)
             yield "memory_megabytes", memory_megabytes(process_id)
             if n_plain:
@@ -297,6 +306,9 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--plain", type=int, default=30, help="queries for the plain stack; 0 leaves it out")
     parser.add_argument("--documents", type=int, default=1000, help="ingested meanwhile; 0 leaves it out")
+    parser.add_argument(
+        "--tokens", action=argparse.BooleanOptionalAction, default=True, help="keep token vectors too"
+    )
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     arguments = parser.parse_args()
     os.environ.setdefault("FOOTNOTE_LOG_LEVEL", "WARNING")
@@ -311,6 +323,7 @@ def main() -> None:
             arguments.queries,
             arguments.plain,
             arguments.documents,
+            arguments.tokens,
         )
         for name, value in steps:
             results[name] = value
