@@ -63,7 +63,7 @@ class SparseCodes:
 
         >>> one = SparseVector(np.array([3, 9], np.uint32), np.array([0.5, 2], np.float32))
         >>> codes = SparseCodes.of([one])
-        >>> codes.levels.tolist(), codes[0].weights.round(3).tolist()
+        >>> codes.levels.tolist(), [round(weight, 3) for weight in codes[0].weights.tolist()]
         ([64, 255], [0.502, 2.0])
         """
         terms, levels, scales = [], [], []

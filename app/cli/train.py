@@ -45,9 +45,7 @@ train_app = typer.Typer(
 
 FoldersArgument = Annotated[
     list[Path] | None,
-    typer.Argument(
-        metavar="DATA…", help="Folders in BEIR layout to learn from.", exists=True, file_okay=False
-    ),
+    typer.Argument(help="Folders in BEIR layout to learn from.", exists=True, file_okay=False),
 ]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="The folder that is written.")]
 CollectionOption = Annotated[

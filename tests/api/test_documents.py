@@ -22,7 +22,7 @@ def test_a_text_becomes_searchable_and_its_offsets_are_exact(service: Service) -
     hits = service.client.post("/v1/search", json={"query": "warm the pot"}).json()["hits"]
     assert [hit["rank"] for hit in hits] == [1]
     assert text[hits[0]["start"] : hits[0]["end"]] == hits[0]["text"]
-    assert set(hits[0]["scores"]) == {"bm25", "dense"}
+    assert set(hits[0]["scores"]) == {"bm25", "dense", "maxsim"}
 
 
 def test_a_file_is_sent_as_a_form(service: Service) -> None:

@@ -56,11 +56,12 @@ class RerankerContract:
         assert reranker.rerank(QUERY, [], 5) == []
 
 
-class TestCrossEncoderReranker(RerankerContract):
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        return save_tiny_cross_encoder(tmp_path_factory.mktemp("model"))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_cross_encoder(tmp_path_factory.mktemp("model"))
 
+
+class TestCrossEncoderReranker(RerankerContract):
     @pytest.fixture
     def reranker(self, folder: Path) -> Reranker:
         return CrossEncoderReranker(load_cross_encoder(str(folder), device="cpu"), seconds=60)

@@ -33,7 +33,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "FOOTNOTE_ENCODER_DOCUMENT_PROMPT": ("passage: ", "passage: "),
     "FOOTNOTE_ENCODER_DEVICE": ("cuda:bf16", "cuda:bf16"),
     "FOOTNOTE_ENCODER_N_THREADS": ("1", 1),
-    "FOOTNOTE_ENCODER_KEEP_TOKENS": ("true", True),
+    "FOOTNOTE_ENCODER_KEEP_TOKENS": ("false", False),
     "FOOTNOTE_VECTORS_DEVICE": ("cuda:1", "cuda:1"),
     "FOOTNOTE_SPARSE_MODEL": ("splade", "splade"),
     "FOOTNOTE_SPARSE_MAX_TERMS": ("128", 128),
