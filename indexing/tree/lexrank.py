@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Doubles = NDArray[np.float64]
 
@@ -26,6 +29,8 @@ def sentence_vectors(sentences: Sequence[str]) -> csr_array:
     >>> (rows @ rows.T).toarray().round(3).tolist()
     [[1.0, 0.366, 0.0], [0.366, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
+    from scipy.sparse import csr_array  # where it is needed: importing it takes half a second
+
     places: dict[str, int] = {}
     rows, columns = list[int](), list[int]()
     for row, sentence in enumerate(sentences):

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 from indexing.types import Floats
@@ -50,6 +48,10 @@ def posteriors(points: Doubles, max_components: int = MAX_COMPONENTS, seed: int 
     Components have diagonal covariance: the axes are principal components. BIC is Schwarz 1978; candidates
     are `candidates(...)`.
     """
+    # Imported where it is needed: it takes two seconds, and a service that only searches has no use for it.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
     n = len(points)
     if n <= 2:
         return np.ones((n, 1))
