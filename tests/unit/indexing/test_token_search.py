@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from indexing import segments
 from indexing.merging import merge_version
 from indexing.snapshot import Snapshot
 from indexing.token_codec import codec_for
 from indexing.token_codes import TokenCodes
-from indexing.token_lists import FILE, MIN_ROWS
+from indexing.token_lists import FILE
 from indexing.types import Floats, Ids
 from indexing.verification import verify_version
 from indexing.version import VersionWriter, create_version
@@ -20,7 +22,9 @@ from tests.small_index import DIM, SmallChunks, made_up_chunks, small_spec, unit
 
 CODEC = codec_for("made-up", DIM)
 TOPICS = unit_vectors(80, DIM, np.random.default_rng(0))
-MANY = made_up_chunks(MIN_ROWS + 700, seed=1)
+LISTED_ROWS = 2048
+"""In place of the number at which a segment gets lists, which would make the loop over all chunks slow."""
+MANY = made_up_chunks(LISTED_ROWS + 700, seed=1)
 FEW = made_up_chunks(150, seed=2)
 
 
@@ -49,6 +53,13 @@ def add(directory: Path, chunks: SmallChunks, tokens: TokenCodes, change: int) -
 def remove(directory: Path, document_ids: Ids, change: int) -> None:
     with VersionWriter(directory) as writer, writer.commit(change=change) as commit:
         commit.replace_documents(document_ids)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def listed_early() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segments, "MIN_ROWS", LISTED_ROWS)
+        yield
 
 
 @pytest.fixture(scope="module")
