@@ -155,13 +155,17 @@ def _id_problems(services: Services, row: IndexVersionRow, snapshot: Snapshot) -
 
 
 def _node_problems(services: Services, row: IndexVersionRow) -> Iterator[Problem]:
-    """The indexes of nodes, and nodes that rest on what has gone."""
+    """The indexes of nodes, and nodes that rest on what has gone.
+
+    A version that is not served does not follow nodes that come and go before it is switched to.
+    """
     with services.read() as session:
         stale = nodes.dangling(session, row.collection_id)
+        is_served = collections.get(session, row.collection_id).active_version_id == row.id
     if stale:
         detail = f"{len(stale)} nodes rest on chunks or nodes that have gone{_names(sorted(stale))}."
         yield Problem(kind="stale_nodes", path="nodes", detail=detail)
-    for path, detail in node_indexes.problems(services, row):
+    for path, detail in node_indexes.problems(services, row, ids=is_served):
         yield Problem(kind="nodes", path=path, detail=detail)
 
 
