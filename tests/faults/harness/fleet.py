@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 
+from app import trees
 from app.services import Services
 from tests.faults.harness.checks import n_lagging, n_live_jobs
 from tests.faults.harness.points import API, POINTS, WORKER
@@ -314,9 +315,9 @@ class Fleet:
         return reply
 
     def wait_until_quiet(self, services: Services, timeout_seconds: float = 120.0) -> None:
-        """Until no job waits or is in work and the served indexes have followed."""
+        """Until no job waits or is in work, and the served indexes and the trees have followed."""
         deadline = time.monotonic() + timeout_seconds
-        while n_live_jobs(services) or n_lagging(services):
+        while n_live_jobs(services) or n_lagging(services) or trees.keep_up(services):
             if time.monotonic() > deadline:
                 said = "".join(process.said() for process in self.workers)
                 raise TimeoutError(f"the work was not done in {timeout_seconds} s: {said}")
