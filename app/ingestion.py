@@ -105,7 +105,7 @@ def _ingest_within_memory(
         logger.warning("out of memory", extra={"action": "out_of_memory", "n_jobs": len(jobs)})
         # Its frames hold everything that did not fit.
         traceback.clear_frames(error.__traceback__)
-    memory.relieve(services.settings.worker.memory_bytes)
+    memory.relieve()
     with services.read() as session:
         left = [job for job in jobs if queue.get(session, job.id).status == "doing"]
     if len(jobs) > 1:

@@ -75,19 +75,12 @@ def keep_below(ceiling: int) -> bool:
     return True
 
 
-def relieve(ceiling: int) -> None:
-    """After a shortage: gives back what is free, and counts anew what is set aside but not in use.
-
-    Libraries set memory aside as they go, and the limit counts it like any other: without this, a process
-    that once came near its ceiling has less and less below it. Does nothing where no ceiling is kept.
-    """
+def relieve() -> None:
+    """After a shortage: gives what is free back to the system, so that it counts no more."""
     gc.collect()
-    if resource.getrlimit(resource.RLIMIT_DATA)[0] == resource.RLIM_INFINITY:
-        return
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:  # of the GNU library
         trim(0)
-    keep_below(ceiling)
 
 
 def _lower(limit: int, hard: int) -> int:
