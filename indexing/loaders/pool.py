@@ -112,6 +112,9 @@ class _Child:
             raise LoadError("loader_timeout", f"reading the file takes over {seconds:g} seconds") from exc
         except (OSError, EOFError, ValueError) as exc:
             raise self._crash(process) from exc
+        except BaseException:
+            self.stop()  # what is left of this answer would be taken for that to the next request
+            raise
         try:
             return decode_answer(header, text)
         except LoadError as exc:

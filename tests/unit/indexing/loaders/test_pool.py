@@ -93,6 +93,21 @@ def test_killed_child_is_a_named_error_once(tmp_path: Path) -> None:
         assert pool.load(path, filename="a.txt").text == WORDS
 
 
+def test_answer_that_was_given_up_is_not_taken_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short_of_memory(parts: Iterator[bytes]) -> None:
+        next(parts)
+        raise MemoryError
+
+    long = written(tmp_path / "long.txt", f"{WORDS} " * 60_000)
+    with LoaderPool() as pool:
+        with monkeypatch.context() as patch, pytest.raises(MemoryError):
+            patch.setattr("indexing.loaders.pool.LongText", short_of_memory)
+            pool.load(long, filename="long.txt")
+        assert pool.load(written(tmp_path / "a.txt", "Another text."), filename="a.txt").text == "Another text."
+
+
 def test_child_is_replaced_after_its_share_of_files(tmp_path: Path) -> None:
     path = written(tmp_path / "a.txt", WORDS)
     with LoaderPool(files_per_child=2) as pool:
