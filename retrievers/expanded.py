@@ -59,7 +59,11 @@ class ExpandedRetriever:
             "expansion": self.expansion_scores(query.text, chunk_ids),
         }
         by = np.asarray(scores["bm25"] + self._weight * scores["expansion"], dtype=np.float32)
-        return to_hits(chunk_ids, documents[places], scores, by=by, top_k=top_k)
+        shares = {
+            "bm25": scores["bm25"].astype(np.float64),
+            "expansion": self._weight * scores["expansion"].astype(np.float64),
+        }
+        return to_hits(chunk_ids, documents[places], scores, by=by, top_k=top_k, shares=shares)
 
     def score(self, query: Query, chunk_ids: Ids) -> Floats:
         """The score of every given chunk; raises KeyError for one that is not there."""

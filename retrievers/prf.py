@@ -44,7 +44,10 @@ class PrfRetriever:
         turned = rocchio(vector, vectors.take(first.chunk_ids), self._beta)
         found = vectors.search(turned, top_k, selection)
         scores = {"prf": found.scores, "dense": vectors.score(vector, found.chunk_ids)}
-        return to_hits(found.chunk_ids, found.document_ids, scores, by=found.scores, top_k=top_k)
+        shares = {"prf": found.scores.astype(np.float64)}
+        return to_hits(
+            found.chunk_ids, found.document_ids, scores, by=found.scores, top_k=top_k, shares=shares
+        )
 
 
 def rocchio(vector: Floats, feedback: Floats, beta: float) -> Floats:

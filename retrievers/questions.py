@@ -48,7 +48,9 @@ class QuestionsRetriever:
             "questions": self._question_scores(vector, chunk_ids),
         }
         by: Floats = np.maximum(scores["dense"], scores["questions"])
-        return to_hits(chunk_ids, documents[places], scores, by=by, top_k=top_k)
+        by_own = scores["dense"] >= scores["questions"]
+        shares = {"dense": np.where(by_own, by, 0.0), "questions": np.where(by_own, 0.0, by)}
+        return to_hits(chunk_ids, documents[places], scores, by=by, top_k=top_k, shares=shares)
 
     def score(self, query: Query, chunk_ids: Ids) -> Floats:
         """The score of every given chunk; raises KeyError for one that is not there."""

@@ -59,7 +59,10 @@ class Rm3Retriever:
         )
         found = lexical.search(terms, top_k, selection)
         scores = {"rm3": found.scores, "bm25": lexical.score(query.text, found.chunk_ids)}
-        return to_hits(found.chunk_ids, found.document_ids, scores, by=found.scores, top_k=top_k)
+        shares = {"rm3": found.scores.astype(np.float64)}
+        return to_hits(
+            found.chunk_ids, found.document_ids, scores, by=found.scores, top_k=top_k, shares=shares
+        )
 
 
 def expanded(

@@ -80,9 +80,19 @@ class CollapsedTreeRetriever:
             [max((cosines[key] for key in brought.get(i, ())), default=-1.0) for i in ids.tolist()]
         )
         weight = self._tree.tuning.weight
-        by = np.maximum(dense, weight * leads + (1 - weight) * dense).astype(np.float32)
+        lifted = leads > dense
+        shares = {
+            "dense": np.where(lifted, 1 - weight, 1.0) * dense,
+            "node": np.where(lifted, weight, 0.0) * leads,
+        }
+        by = (shares["dense"] + shares["node"]).astype(np.float32)
         hits = to_hits(
-            ids, documents_of(snapshot.segments, ids), {"dense": dense, "tree": by}, by=by, top_k=top_k
+            ids,
+            documents_of(snapshot.segments, ids),
+            {"dense": dense, "tree": by},
+            by=by,
+            top_k=top_k,
+            shares=shares,
         )
         led = {key: lead for key, lead in zip(ids.tolist(), leads.tolist(), strict=True) if key in brought}
         return [_with_lead(hit, led.get(hit.chunk_id)) for hit in hits]
@@ -152,8 +162,10 @@ class TreeTraversalRetriever:
             others = ~np.isin(found.chunk_ids, ids)
             ids = np.concatenate([ids, found.chunk_ids[others]])
             scores = np.concatenate([scores, found.scores[others] - np.float32(2 * turn + 2)])
-        raw = {"dense": snapshot.vectors.score(vector, ids), "tree_traversal": scores}
-        return to_hits(ids, documents_of(snapshot.segments, ids), raw, by=scores, top_k=top_k)
+        dense = snapshot.vectors.score(vector, ids)
+        raw = {"dense": dense, "tree_traversal": scores}
+        shares = {"dense": dense.astype(np.float64), "doublings": scores.astype(np.float64) - dense}
+        return to_hits(ids, documents_of(snapshot.segments, ids), raw, by=scores, top_k=top_k, shares=shares)
 
     def _walk(self, vector: Floats, roots: Ids, k: int) -> tuple[Ids, bool]:
         """The chunks under the chosen nodes, sorted, and whether every node was chosen."""
@@ -207,5 +219,7 @@ def _allowed(snapshot: Snapshot, chunk_ids: Ids, allowed: Ids | None) -> Ids:
 
 
 def _with_lead(hit: Hit, lead: float | None) -> Hit:
-    """The hit with the cosine of the best summary that brought it, `node`."""
-    return hit if lead is None else replace(hit, scores={**hit.scores, "node": lead})
+    """The hit with the cosine of the best summary that brought it, `node`; else with no share of one."""
+    if lead is None:
+        return replace(hit, shares={"dense": hit.score})
+    return replace(hit, scores={**hit.scores, "node": lead})

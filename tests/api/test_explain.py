@@ -44,7 +44,7 @@ def fate(service: Service, document: str, **fields: object) -> dict:
 
 def test_an_explained_search_adds_up_in_every_mode(filled: Service) -> None:
     filters = {"first": {"$in": ["l", "t"]}}
-    for mode in ("auto", "hybrid", "rrf", "dense", "bm25", "fused", "ngram"):
+    for mode in ("auto", "hybrid", "rrf", "dense", "bm25", "fused", "ngram", "prf", "rm3"):
         body = search(filled, query="the lease of a job", mode=mode, explain=True, filters=filters)
         assert body["explanation"]["filters"] == filters
         assert body["explanation"]["n_allowed_documents"] == 2

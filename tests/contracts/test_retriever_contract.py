@@ -94,6 +94,13 @@ class RetrieverContract:
         (hits,) = retriever.retrieve(QUERIES[:1], 5)
         assert all(hit.scores and all(np.isfinite(list(hit.scores.values()))) for hit in hits)
 
+    def test_what_its_parts_add_is_the_score(self, retriever: Retriever) -> None:
+        """Where several scores make the one, the shares say how; a single one is it."""
+        for hits in retriever.retrieve(QUERIES, 300):
+            for hit in hits:
+                parts = hit.scores if len(hit.scores) == 1 and not hit.shares else hit.shares
+                assert sum(parts.values()) == pytest.approx(hit.score, rel=1e-5, abs=1e-6)
+
     @pytest.mark.parametrize("top_k", [1, 2, 5, 10, 40, 99])
     def test_a_shorter_result_is_a_prefix(self, retriever: Retriever, top_k: int) -> None:
         longer = retriever.retrieve(QUERIES, 100)
