@@ -186,7 +186,7 @@ class SearchSettings(Area):
         "two", description="Steps of the mode `funnel`: `two`, or `halving` the shortlist each time"
     )
     tree_tokens: int = Field(
-        2000, ge=0, description="Tokens of summaries and chunks that compete in the mode tree"
+        2000, ge=0, description="Tokens of what competes in the mode tree, and of the summaries of a walk"
     )
     tree_leaves: int = Field(3, ge=1, le=100, description="Chunks that a summary brings")
     tree_weight: float = Field(0.5, ge=0, le=1, description="Weight of a summary in the score of its chunks")

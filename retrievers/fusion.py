@@ -136,7 +136,7 @@ def min_max(scores: Floats, infimum: float) -> Doubles:
     """Scores between 0 and 1: 0 at the lowest that the scorer can give, 1 at the highest of these.
 
     The infimum is the scorer's, not the list's, so that a score does not change with the length of the
-    list. All zeros if nothing exceeds the infimum.
+    list; what lies below it counts as it. All zeros if nothing exceeds the infimum.
 
     >>> min_max(np.array([2.0, 1.0, 0.0]), 0.0).tolist()
     [1.0, 0.5, 0.0]
@@ -145,7 +145,7 @@ def min_max(scores: Floats, infimum: float) -> Doubles:
     >>> min_max(np.array([0.0, -1.0]), -1.0).tolist()
     [1.0, 0.0]
     """
-    shifted = np.asarray(scores, dtype=np.float64) - infimum
+    shifted = np.maximum(np.asarray(scores, dtype=np.float64) - infimum, 0.0)
     span = shifted.max(initial=0.0)
     return shifted / span if span > 0 else np.zeros_like(shifted)
 

@@ -237,6 +237,8 @@ MODES: Mapping[Mode, ModeSpec] = {
     "tree_traversal": ModeSpec(
         title="from the top of the tree of summaries down to chunks, by vector",
         build=lambda it: TreeTraversalRetriever(_tree(it)),
+        # What a walk found only when it was widened lies below, and counts as what it did not find.
+        infimum=lambda _query: -1.0,
     ),
     "expanded": ModeSpec(
         title="words, by BM25 over each chunk's text and the words it is expanded by",

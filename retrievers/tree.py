@@ -29,7 +29,8 @@ NONE: Ids = np.empty(0, dtype=np.int64)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeTuning:
     """`budget_tokens` bounds the texts that compete, best first; a summary among them brings its `leaves`
-    best chunks and has `weight` in their score. A traversal goes on from the `k` best nodes of a layer."""
+    best chunks and has `weight` in their score. A traversal goes on from the `k` best nodes of a layer, as
+    far as the budget holds the summaries of the whole walk."""
 
     budget_tokens: int = 2000
     leaves: int = 3
@@ -109,11 +110,7 @@ class CollapsedTreeRetriever:
         # At the same cosine the chunk first: it is the source.
         order = np.lexsort((is_node, -np.concatenate([chunks.scores, nodes.scores])))
         taken = np.zeros(len(sizes), dtype=np.bool_)
-        left = self._tree.tuning.budget_tokens
-        for place in order.tolist():
-            if sizes[place] <= left:
-                left -= int(sizes[place])
-                taken[place] = True
+        taken[_fitting(order, sizes, self._tree.tuning.budget_tokens)] = True
         return taken[len(chunks) :]
 
     def _brought(self, vector: Floats, node_ids: Ids, allowed: Ids | None) -> dict[int, list[int]]:
@@ -131,11 +128,12 @@ class CollapsedTreeRetriever:
 
 
 class TreeTraversalRetriever:
-    """From the top of the tree: the k nodes nearest to the query, of their children the k nearest, and so on;
+    """From the top of the tree: the k nodes nearest to the query, of their children the k nearest, and so on,
+    until the summaries chosen have used up the token budget, where what does not fit any more is passed over;
     found are the chunks under the nodes that were chosen, by cosine.
 
-    Where that gives too few, k is doubled; a chunk found so, or at last by no walk at all, scores 2 less for
-    every doubling and comes after the others.
+    Where that gives too few, k and the budget are doubled; a chunk found so, or at last by no walk at all,
+    scores 2 less for every doubling and comes after the others.
     """
 
     def __init__(self, tree: Tree) -> None:
@@ -148,8 +146,9 @@ class TreeTraversalRetriever:
         vector, snapshot = query_vector(query), self._tree.snapshot
         roots = self._tree.nodes.roots("summary")
         ids, scores = NONE, np.empty(0, dtype=np.float32)
+        tuning = self._tree.tuning
         for turn in range(64):
-            reached, is_all = self._walk(vector, roots, self._tree.tuning.k << turn)
+            reached, is_all = self._walk(vector, roots, tuning.k << turn, tuning.budget_tokens << turn)
             new = np.setdiff1d(_allowed(snapshot, reached, query.allowed_documents), ids)
             ids = np.concatenate([ids, new])
             scores = np.concatenate([scores, snapshot.vectors.score(vector, new) - np.float32(2 * turn)])
@@ -167,18 +166,32 @@ class TreeTraversalRetriever:
         shares = {"dense": dense.astype(np.float64), "doublings": scores.astype(np.float64) - dense}
         return to_hits(ids, documents_of(snapshot.segments, ids), raw, by=scores, top_k=top_k, shares=shares)
 
-    def _walk(self, vector: Floats, roots: Ids, k: int) -> tuple[Ids, bool]:
-        """The chunks under the chosen nodes, sorted, and whether every node was chosen."""
-        layer, reached, is_all = roots, set[int](), True
+    def _walk(self, vector: Floats, roots: Ids, k: int, budget: int) -> tuple[Ids, bool]:
+        """The chunks under the chosen nodes, sorted, and whether a wider walk would find no more."""
+        segments = self._tree.summaries.segments
+        layer, reached, is_all, left = roots, set[int](), True, budget
         while len(layer):
-            layer = _present(self._tree.summaries.segments, layer)
+            layer = _present(segments, layer)
             nearest = np.lexsort((layer, -self._tree.summaries.vectors.score(vector, layer)))[:k]
-            is_all &= len(layer) <= k
-            children = self._tree.nodes.children(layer[nearest].tolist())
+            sizes = lengths_of(segments, layer)
+            chosen = _fitting(nearest, sizes, left)
+            is_all &= len(chosen) == len(layer) or not budget  # nothing doubled is nothing
+            left -= int(sizes[chosen].sum())
+            children = self._tree.nodes.children(layer[chosen].tolist())
             reached.update(key for chunks, _ in children.values() for key in chunks)
             below = {key for _, nodes in children.values() for key in nodes}
             layer = np.array(sorted(below), dtype=np.int64)
         return np.array(sorted(reached), dtype=np.int64), is_all
+
+
+def _fitting(order: NDArray[np.intp], sizes: Ids, budget: int) -> list[int]:
+    """The places that are taken one after another; one that does not fit the rest of the budget is not."""
+    taken = []
+    for place in order.tolist():
+        if sizes[place] <= budget:
+            budget -= int(sizes[place])
+            taken.append(place)
+    return taken
 
 
 def documents_of(segments: SegmentSet, chunk_ids: Ids) -> Ids:

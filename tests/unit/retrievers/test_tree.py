@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from indexing.nodes import NO_DOCUMENT
+from retrievers.fusion import ScoredList, fuse
+from retrievers.modes import MODES
 from retrievers.nodes import Nodes
 from retrievers.tree import CollapsedTreeRetriever, Tree, TreeTraversalRetriever, TreeTuning
 from retrievers.types import Query
@@ -140,3 +142,51 @@ def test_a_traversal_widens_until_it_has_enough(opened):
     (hits,) = TreeTraversalRetriever(tree_of(opened, k=1)).retrieve([query], 60)
     assert {hit.chunk_id for hit in hits} == set(CHUNKS.chunk_ids.tolist())
     assert min(hit.score for hit in hits) < -1
+
+
+def test_what_a_widened_walk_found_adds_nothing_below_zero_to_a_fusion(opened):
+    """A chunk that the traversal found late must not stand behind those that it did not find."""
+    query = Query(text="", vector=CHUNKS.vectors[0])
+    (hits,) = TreeTraversalRetriever(tree_of(opened, k=1)).retrieve([query], 60)
+    ranking = ScoredList(
+        ids=np.array([hit.chunk_id for hit in hits], dtype=np.int64),
+        scores=np.array([hit.score for hit in hits], dtype=np.float32),
+        infimum=MODES["tree_traversal"].infimum(query),
+    )
+    added = fuse({"tree_traversal": ranking}, "convex").shares["tree_traversal"]
+    assert ranking.scores.min() < -1
+    assert 0 == added.min() < added.max() == 1
+
+
+def naive_walk(vector, k, budget):
+    """Chunks under the nodes that a walk of two layers chooses, and whether it chose all."""
+    cosines = dict(zip(NODES.chunk_ids.tolist(), (rounded(NODES.vectors) @ vector).tolist(), strict=True))
+    reached, layer, is_all = set(), sorted(BELOW), True
+    while layer:
+        chosen = []
+        for key in sorted(layer, key=lambda key: (-cosines[key], key))[:k]:
+            if 3 <= budget:  # every summary has three words
+                budget -= 3
+                chosen.append(key)
+        is_all = is_all and len(chosen) == len(layer)
+        reached |= {leaf for key in chosen for leaf in LEAVES.get(key, ())}
+        layer = sorted({node for key in chosen for node in BELOW.get(key, ())})
+    return reached, is_all
+
+
+@pytest.mark.parametrize("budget", [0, 2, 3, 6, 9, 14, 100])
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_a_traversal_keeps_to_its_budget_of_tokens(opened, budget, k):
+    """Each doubling of k doubles the budget too."""
+    for vector in unit_vectors(3, CHUNKS.vectors.shape[1], np.random.default_rng(11)):
+        tree = tree_of(opened, k=k, budget_tokens=budget)
+        (hits,) = TreeTraversalRetriever(tree).retrieve([Query(text="", vector=vector)], 6)
+        expected = set()
+        for turn in range(8):
+            reached, is_all = naive_walk(vector, k << turn, budget << turn)
+            expected |= reached
+            if len(expected) >= 6 or is_all:
+                break
+        first = {hit.chunk_id for hit in hits}
+        assert len(hits) == 6
+        assert first <= expected if len(expected) >= 6 else expected <= first
