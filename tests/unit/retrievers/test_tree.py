@@ -165,7 +165,7 @@ def naive_walk(vector, k, budget):
     while layer:
         chosen = []
         for key in sorted(layer, key=lambda key: (-cosines[key], key))[:k]:
-            if 3 <= budget:  # every summary has three words
+            if budget >= 3:  # every summary has three words
                 budget -= 3
                 chosen.append(key)
         is_all = is_all and len(chosen) == len(layer)
