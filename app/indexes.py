@@ -96,7 +96,7 @@ class Indexes:
             rank_bm25=lambda: self._in_memory(version_id, chunker, snapshot),
             sparse=lambda: self._sparse_encoders.of_version(snapshot.manifest.spec),
             nodes=self._nodes(version_id, encoder.fingerprint),
-            tuning=Tuning(**self._settings.model_dump(include=TUNED), tree=_tree_tuning(self._settings)),
+            tuning=tuning_of(self._settings),
         )
         return OpenIndex(snapshot, encoder, resources)
 
@@ -224,10 +224,12 @@ class Indexes:
             return kept[1]
 
 
-def _tree_tuning(settings: SearchSettings) -> TreeTuning:
-    return TreeTuning(
+def tuning_of(settings: SearchSettings) -> Tuning:
+    """What is set of retrieval."""
+    tree = TreeTuning(
         budget_tokens=settings.tree_tokens,
         leaves=settings.tree_leaves,
         weight=settings.tree_weight,
         k=settings.tree_k,
     )
+    return Tuning(**settings.model_dump(include=TUNED), tree=tree)

@@ -16,6 +16,7 @@ from app.cli.fusing import FuseOption, FusionOption, WeightsOption, read_fusion
 from app.cli.progress import progress
 from app.cli.search import RerankOption, TransformOption
 from app.encoders import EncoderPool
+from app.indexes import tuning_of
 from app.language_model import language_model
 from app.rerankers import RERANKERS, RerankParts, reranker
 from app.services import encoder_spec, fitting_chunker
@@ -50,6 +51,12 @@ def eval_command(
     fuse: FuseOption = None,
     fusion: FusionOption = None,
     weights: WeightsOption = None,
+    exclude_own_id: Annotated[
+        bool,
+        typer.Option(
+            "--exclude-own-id", help="Leave out the text with a question's own id, where questions are texts."
+        ),
+    ] = False,
     baseline: Annotated[
         str | None, typer.Option(help="The mode that others are compared with. [default: the first]")
     ] = None,
@@ -131,6 +138,8 @@ def eval_command(
                             reranker=None if rerank is None else make_reranker,
                             rerank_k=settings.search.rerank_k,
                             sparse=sparse,
+                            exclude_own_id=exclude_own_id,
+                            tuning=tuning_of(settings.search),
                             progress=say,
                         )
                 except ModeUnavailable as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -33,7 +33,7 @@ from retrievers.evaluation.reranked import rerank_hits
 from retrievers.evaluation.runs import Ranking, Run, rank_documents, without_own_id
 from retrievers.evaluation.tree import EvaluationTree
 from retrievers.fused import FusionSpec
-from retrievers.modes import MODES, ModeSpec, Resources, Texts, mode_spec
+from retrievers.modes import MODES, ModeSpec, Resources, Texts, Tuning, mode_spec
 from retrievers.pipeline import RERANK_K, Pipeline
 from retrievers.rank_bm25 import RankBm25Retriever
 from retrievers.transformation.base import Transformation
@@ -91,6 +91,7 @@ def evaluate(
     reranker: MakeReranker | None = None,
     rerank_k: int = RERANK_K,
     sparse: SparseEncoder | None = None,
+    tuning: Tuning | None = None,
     progress: Progress | None = None,
 ) -> EvaluationResult:
     """Measures a mode of `retrievers.modes` on a BEIR folder; `fusion` says what the mode `fused` fuses.
@@ -101,19 +102,20 @@ def evaluate(
     ids mean nothing. Time counts from the query's text to the ranking of documents, encoding included. The
     result's settings say how often a `transformation` fell back, and why. `reranker` makes what
     orders the best `rerank_k` chunks anew, from the index and what is told its notes. `sparse` makes the
-    learned sparse vectors that the mode `sparse` needs.
+    learned sparse vectors that the mode `sparse` needs, and `tuning` is what is set of retrieval.
 
     Raises:
         EvaluationError: the collection cannot be read, the mode is unknown, or ir-measures is not installed.
     """
     mode_spec = _mode(mode, fusion)
+    tuned = tuning or Tuning()
     say = progress or (lambda _stage, _done, _total: None)
     collection = load_collection(folder, split)
     spec = chunker_spec or ChunkerSpec(max_tokens=min(ChunkerSpec().max_tokens, encoder.max_tokens))
     snapshot, facts = open_index(collection, encoder, spec, work_dir, say, sparse)
     with snapshot:
         chunker = Chunker(spec, encoder.count_tokens)
-        resources = _resources(snapshot, collection, chunker, sparse, encoder, say)
+        resources = replace(_resources(snapshot, collection, chunker, sparse, encoder, say), tuning=tuned)
         rerank_notes: list[str] = []
         search = _DocumentSearch(
             pipeline=Pipeline(
@@ -124,6 +126,7 @@ def evaluate(
                 transformation=transformation,
                 reranker=None if reranker is None else reranker(resources, rerank_notes.append),
                 rerank_k=rerank_k,
+                rrf_k=tuned.rrf_k,
             ),
             texts=resources.texts,
             rerank_notes=rerank_notes,
@@ -152,6 +155,7 @@ def evaluate(
             "top_k": top_k,
             "limit": limit,
             "exclude_own_id": exclude_own_id,
+            "tuning": asdict(tuned),
             "transform": None if transformation is None else transformation.name,
             "transform_notes": dict(Counter(search.notes)),
             "rerank_k": None if reranker is None else rerank_k,

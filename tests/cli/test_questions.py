@@ -98,6 +98,26 @@ def test_evaluation_of_a_folder(footnote: Footnote, tmp_path: Path) -> None:
     )
 
 
+def test_an_evaluation_measures_the_search_that_is_set(
+    footnote: Footnote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_collection(tmp_path / "fruit")
+
+    def measured(*options: str) -> dict:
+        (result,) = footnote.json("eval", folder, "--mode", "hybrid", *options)["results"]
+        return result
+
+    plain = measured()
+    assert plain["settings"]["tuning"]["alpha"] == 0.8
+    monkeypatch.setenv("FOOTNOTE_SEARCH_ALPHA", "0")
+    monkeypatch.setenv("FOOTNOTE_SEARCH_TREE_K", "7")
+    by_words = measured()
+    assert by_words["settings"]["tuning"]["alpha"] == 0
+    assert by_words["settings"]["tuning"]["tree"]["k"] == 7
+    assert not plain["settings"]["exclude_own_id"]
+    assert measured("--exclude-own-id")["settings"]["exclude_own_id"]
+
+
 def test_evaluation_in_all_modes_and_of_another_split(footnote: Footnote, tmp_path: Path) -> None:
     folder = write_collection(
         tmp_path / "fruit", splits={"dev": {"q1": {"d1": 1}}, "test": {"q2": {"d2": 1}}}

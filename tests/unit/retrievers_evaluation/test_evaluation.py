@@ -17,6 +17,7 @@ from retrievers.evaluation.collection_index import collection_chunks, document_n
 from retrievers.evaluation.errors import EvaluationError
 from retrievers.evaluation.evaluation import evaluate
 from retrievers.evaluation.metrics import METRICS, mean_metrics, score_run
+from retrievers.modes import Tuning
 from tests.shared_data import require_shared
 from tests.unit.retrievers_evaluation.collections import DOCUMENTS, QRELS, write_collection
 
@@ -64,6 +65,23 @@ def test_every_mode(folder: Path, tmp_path: Path, mode: str) -> None:
     assert result.metrics == mean_metrics(score_run(QRELS, result.run))
     assert result.metrics["mrr@10"] >= 2 / 3
     assert list(result.per_query["mrr@10"]) == ["q1", "q2", "q3"]
+
+
+def test_what_is_set_of_retrieval_is_measured(folder: Path, tmp_path: Path) -> None:
+    def ranking(mode: str, **tuning: float) -> list[str]:
+        result = evaluate(
+            folder,
+            mode=mode,
+            encoder=WordEncoder(),
+            work_dir=tmp_path / "work",
+            tuning=Tuning(**tuning),  # type: ignore[arg-type]
+        )
+        assert result.settings["tuning"]["candidate_k"] == tuning.get("candidate_k", 100)
+        return [document_id for document_id, _ in result.run["q1"]]
+
+    assert ranking("hybrid", alpha=1.0) == ranking("dense")
+    assert ranking("hybrid", alpha=0.0)[:1] == ranking("bm25")[:1]
+    assert len(ranking("hybrid", candidate_k=1)) == 5
 
 
 def test_json_holds_numbers_only(folder: Path, tmp_path: Path) -> None:
