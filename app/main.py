@@ -39,6 +39,24 @@ BOUNDED = frozenset(
 )
 """What takes a place: the work that keeps a core busy."""
 
+AREAS = (
+    health,
+    collections,
+    documents,
+    deletions,
+    jobs,
+    search,
+    explain,
+    similar,
+    tags,
+    answers,
+    indexes,
+    trees,
+    golden,
+    learning,
+)
+"""The modules whose `router` makes up the API, in the order of the pages of its description."""
+
 DESCRIPTION = "Answers over your own documents, with a checked footnote on every sentence."
 
 
@@ -65,22 +83,7 @@ def create_app(services: Services, hosts: tuple[str, ...] = ()) -> FastAPI:
     app.add_middleware(GuardMiddleware, hosts=hosts)
     app.add_middleware(RequestIdMiddleware, registry=services.registry)
     problems.install(app)
-    for area in (
-        health,
-        collections,
-        documents,
-        deletions,
-        jobs,
-        search,
-        explain,
-        similar,
-        tags,
-        answers,
-        indexes,
-        trees,
-        golden,
-        learning,
-    ):
+    for area in AREAS:
         app.include_router(area.router)
 
     page = (Path(__file__).parent / "api" / "page.html").read_text(encoding="utf-8")

@@ -11,8 +11,8 @@ from fastapi.responses import Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from app.answering import AnswerResult, answer, choose_generator, stream_answer
-from app.api.schemas import AnswerIn, AnswerOut
-from app.api.views import answer_out, citation_out, claim_out, hit_out
+from app.api.schemas.answers import AnswerIn, AnswerOut, answer_out, citation_out, claim_out
+from app.api.schemas.search import hit_out
 from app.deps import ServicesDep
 from app.generation.base import CitationAdded, ClaimDone, Delta, Finished
 from app.problems import problem_of

@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from app import deleting
-from app.api.schemas import CollectionIn, CollectionList, CollectionName, CollectionOut, Deleted
-from app.api.views import collection_out, receipt_out
+from app.api.schemas.base import CollectionName
+from app.api.schemas.collections import CollectionIn, CollectionList, CollectionOut, collection_out
+from app.api.schemas.deletions import Deleted, receipt_out
 from app.db import collections, documents, versions
 from app.db.tables import CollectionRow
 from app.deps import ServicesDep

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app import deleting
-from app.api.schemas import CollectionName, DeletionList, PurgedOut, PurgeIn, ReceiptOut
-from app.api.views import receipt_out
+from app.api.schemas.base import CollectionName
+from app.api.schemas.deletions import DeletionList, PurgedOut, PurgeIn, ReceiptOut, receipt_out
 from app.db import collections
 from app.deps import ServicesDep
 

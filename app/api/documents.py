@@ -15,12 +15,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from app import deleting, intake
-from app.api.schemas import (
+from app.api.schemas.base import CollectionName
+from app.api.schemas.deletions import Deleted, DeletedMany, DeleteIn, deleted_out, receipt_out
+from app.api.schemas.documents import (
     ChunkList,
-    CollectionName,
-    Deleted,
-    DeletedMany,
-    DeleteIn,
     DocumentIn,
     DocumentList,
     DocumentOut,
@@ -28,8 +26,11 @@ from app.api.schemas import (
     DocumentStatus,
     Submitted,
     TextOut,
+    chunk_out,
+    document_out,
+    text_json,
 )
-from app.api.views import chunk_out, deleted_out, document_out, job_out, receipt_out, text_json
+from app.api.schemas.jobs import job_out
 from app.db import chunks, collections, documents, revisions, versions
 from app.db.errors import CursorError
 from app.db.filters import compile_filter

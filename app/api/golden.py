@@ -5,16 +5,17 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from app import golden
-from app.api.schemas import (
-    CollectionName,
+from app.api.schemas.base import CollectionName
+from app.api.schemas.golden import (
     GoldenDeleted,
     GoldenIn,
     GoldenList,
     GoldenOut,
     GoldenRunIn,
     GoldenRunOut,
+    golden_out,
+    golden_run_out,
 )
-from app.api.views import golden_out, golden_run_out
 from app.db import collections
 from app.db import golden as questions
 from app.db.golden import Expected

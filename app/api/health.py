@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 
 from app import memory
-from app.api.schemas import Health
+from app.api.schemas.health import Health
 from app.db import documents, jobs
 from app.deps import ServicesDep
 from app.services import Services

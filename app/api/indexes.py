@@ -7,10 +7,9 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from app import expanding, orders, retention, switching, verifying
-from app.api.schemas import (
+from app.api.schemas.indexes import (
     IndexActivateIn,
     IndexBuildIn,
-    IndexBuilding,
     IndexExpandIn,
     IndexPruned,
     IndexPruneIn,
@@ -20,8 +19,11 @@ from app.api.schemas import (
     IndexVerifyIn,
     IndexVersionList,
     IndexVersionOut,
+    report_out,
+    switched_out,
+    version_out,
 )
-from app.api.views import job_out, report_out, switched_out, version_out
+from app.api.schemas.jobs import IndexBuilding, job_out
 from app.db import collections, jobs, versions
 from app.deps import ServicesDep
 from app.orders import BuildOrder

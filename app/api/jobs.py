@@ -11,8 +11,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from app import cancelling
-from app.api.schemas import JobList, JobOut, JobStatus
-from app.api.views import job_out
+from app.api.schemas.jobs import JobList, JobOut, JobStatus, job_out
 from app.db import jobs
 from app.deps import ServicesDep
 from app.ids import parse_id

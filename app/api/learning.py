@@ -5,22 +5,22 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from app import tuning
-from app.api.schemas import (
-    CollectionName,
+from app.api.schemas.base import CollectionName
+from app.api.schemas.jobs import IndexBuilding, job_out
+from app.api.schemas.learning import (
     DiagnoseIn,
     DiagnoseOut,
-    DiagnosisOut,
-    IndexBuilding,
+    QuestionIn,
     TuneIn,
     TuningOut,
     TuningReset,
+    diagnose_out,
 )
-from app.api.views import job_out
 from app.db import collections, jobs
 from app.db.golden import Expected
 from app.deps import ServicesDep
 from app.diagnosing import Asked, diagnose
-from app.diagnosis import Case, checked, summarise
+from app.diagnosis import Case, checked
 from app.rerankers import chosen_reranker
 from app.searching import SearchRequest
 from app.upkeep import TUNE
@@ -64,20 +64,7 @@ def reset_tuning(services: ServicesDep, name: CollectionName) -> TuningReset:
 @router.post("/diagnose")
 def diagnose_questions(services: ServicesDep, body: DiagnoseIn) -> DiagnoseOut:
     """At which of seven points questions with known answers fail, each with its evidence."""
-    cases = [
-        checked(
-            Case(
-                question=item.question,
-                answers=tuple(item.answers),
-                expected=tuple(Expected(one.source, one.quote) for one in item.expected),
-                unanswerable=item.unanswerable,
-                format=item.format,
-                filters=item.filters,
-            ),
-            f"question {number}",
-        )
-        for number, item in enumerate(body.questions, start=1)
-    ]
+    cases = [_case(item, number) for number, item in enumerate(body.questions, start=1)]
     request = SearchRequest(
         query="",
         collection=body.collection,
@@ -86,21 +73,16 @@ def diagnose_questions(services: ServicesDep, body: DiagnoseIn) -> DiagnoseOut:
         rerank=chosen_reranker(services.settings.search, body.rerank),
     )
     generator = None if body.only_search else body.generator or "auto"
-    found = diagnose(services, cases, Asked(request=request, generator=generator))
-    summary = summarise(found)
-    return DiagnoseOut(
-        n_questions=summary.n_questions,
-        n_right=summary.n_right,
-        counts=dict(summary.counts),
-        advice=dict(summary.advice),
-        questions=[
-            DiagnosisOut(
-                question=item.case.question,
-                cause=item.cause,
-                failures=list(item.failures),
-                answer=item.answer,
-                evidence=dict(item.evidence),
-            )
-            for item in found
-        ],
+    return diagnose_out(diagnose(services, cases, Asked(request=request, generator=generator)))
+
+
+def _case(item: QuestionIn, number: int) -> Case:
+    case = Case(
+        question=item.question,
+        answers=tuple(item.answers),
+        expected=tuple(Expected(one.source, one.quote) for one in item.expected),
+        unanswerable=item.unanswerable,
+        format=item.format,
+        filters=item.filters,
     )
+    return checked(case, f"question {number}")

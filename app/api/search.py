@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from app.api.schemas import SearchIn, SearchOut
-from app.api.views import search_out
+from app.api.schemas.search import SearchIn, SearchOut, search_out
 from app.deps import ServicesDep
 from app.rerankers import chosen_reranker
 from app.searching import SearchRequest, search

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
-from pydantic import Field
 
 from app import trees
-from app.api.base import Response as Body
-from app.api.schemas import CollectionName, IndexBuilding
-from app.api.views import job_out
+from app.api.schemas.base import CollectionName
+from app.api.schemas.jobs import IndexBuilding, job_out
+from app.api.schemas.trees import TreeOut
 from app.db import collections
 from app.deps import ServicesDep
 from app.errors import NotFound
 
 router = APIRouter(prefix="/v1/collections/{name}/tree", tags=["trees"])
-
-
-class TreeOut(Body):
-    collection: str
-    model: str = Field(description="What wrote the summaries")
-    levels: dict[int, int] = Field(description="How many summaries there are on each level")
-    n_nodes: int
-    behind: int = Field(description="Changes of the collection that the tree has not seen yet")
 
 
 @router.post("", status_code=202)

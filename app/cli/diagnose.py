@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from app.api.schemas.learning import diagnosis_out
 from app.cli.context import (
     CollectionOption,
     HomeOption,
@@ -76,19 +77,11 @@ def diagnose_command(
             found = diagnose(services, cases, asked, say)
     summary = summarise(found)
     if as_json:
-        print_json({"summary": asdict(summary), "questions": [_record(item) for item in found]})
+        print_json(
+            {"summary": asdict(summary), "questions": [diagnosis_out(item).model_dump() for item in found]}
+        )
     else:
         _print(found, summary)
-
-
-def _record(item: Diagnosis) -> dict[str, Any]:
-    return {
-        "question": item.case.question,
-        "cause": item.cause,
-        "failures": list(item.failures),
-        "answer": item.answer,
-        "evidence": item.evidence,
-    }
 
 
 def _print(found: list[Diagnosis], summary: Summary) -> None:

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from app.absence import Fate, explain_document
-from app.api.explain import fate_out
-from app.api.views import search_out
+from app.api.schemas.fates import fate_out
+from app.api.schemas.search import search_out
 from app.cli.context import (
     CollectionOption,
     HomeOption,

@@ -12,8 +12,7 @@ from rich.table import Table
 from sqlalchemy.orm import Session
 
 from app import golden, golden_files, golden_generation
-from app.api.schemas import GoldenDeleted
-from app.api.views import golden_out, golden_run_out
+from app.api.schemas.golden import GoldenDeleted, golden_out, golden_run_out
 from app.cli.context import (
     CollectionOption,
     HomeOption,

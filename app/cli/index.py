@@ -10,8 +10,7 @@ import typer
 from rich.table import Table
 
 from app import building, orders, repairing, retention, switching, verifying
-from app.api.schemas import IndexReport
-from app.api.views import report_out, switched_out, version_out
+from app.api.schemas.indexes import IndexReport, report_out, switched_out, version_out
 from app.cli.context import (
     CollectionOption,
     HomeOption,

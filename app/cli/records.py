@@ -12,7 +12,9 @@ from rich.table import Table
 from sqlalchemy.orm import Session
 
 from app import cancelling, deleting
-from app.api.views import deleted_out, document_out, job_out, receipt_out
+from app.api.schemas.deletions import deleted_out, receipt_out
+from app.api.schemas.documents import document_out
+from app.api.schemas.jobs import job_out
 from app.cli.context import (
     CollectionOption,
     HomeOption,

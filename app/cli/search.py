@@ -11,7 +11,8 @@ from rich.text import Text
 
 from app.answer import explain
 from app.answering import AnswerResult, stream_answer
-from app.api.views import answer_out, search_out
+from app.api.schemas.answers import answer_out
+from app.api.schemas.search import search_out
 from app.cli.context import (
     CollectionOption,
     HomeOption,

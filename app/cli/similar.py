@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from app.api.similar import similar_out
+from app.api.schemas.similar import similar_out
 from app.cli.context import (
     CollectionOption,
     HomeOption,

@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 from rich.text import Text
 
-from app.api.tags import LabelIn, tagged_out
+from app.api.schemas.tags import LabelIn, tagged_out
 from app.cli.context import (
     CollectionOption,
     HomeOption,

@@ -224,33 +224,10 @@ def test_the_command_page_has_every_command_and_no_other() -> None:
 
 
 def test_the_api_page_has_every_route() -> None:
-    from app.api import (
-        answers,
-        collections,
-        deletions,
-        documents,
-        golden,
-        health,
-        indexes,
-        jobs,
-        learning,
-        search,
-    )
+    from app.main import AREAS
 
     page = source_text("17-http-api.md")
-    areas = (
-        answers,
-        collections,
-        deletions,
-        documents,
-        golden,
-        health,
-        indexes,
-        jobs,
-        learning,
-        search,
-    )
-    for area in areas:
+    for area in AREAS:
         for route in area.router.routes:
             path = re.sub(r"\{\w*id\}", "{id}", route.path)
             for method in route.methods - {"HEAD"}:

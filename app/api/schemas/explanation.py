@@ -1,4 +1,4 @@
-"""The shapes of explanations, and how they are made of values."""
+"""Why hits are hits, and why a document is none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from app.api.base import Response
+from app.api.schemas.base import Response
 from app.explaining import SearchExplanation
 from retrievers.explain import HitExplanation
 
