@@ -152,11 +152,14 @@ def _ranks(trace: Trace, passages: Sequence[Passage]) -> dict[ChunkId, dict[str,
     found: dict[ChunkId, dict[str, int]] = {}
     if query is None:
         return found
-    names = {name for passage in passages for name in passage.scores if name in MODES}
-    for name in names if len(passages[0].scores) > 1 else ():
-        unranked = [p.chunk.id for p in passages if name in p.scores and name not in p.ranks]
+    unranked: dict[str, list[ChunkId]] = {}
+    for passage in passages:
+        for name in passage.scores if len(passage.scores) > 1 else ():
+            if name in MODES and name not in passage.ranks:
+                unranked.setdefault(name, []).append(passage.chunk.id)
+    for name, keys in unranked.items():
         retriever = MODES[cast(Mode, name)].build(trace.index.resources)
-        for key, hit in ranks_of(retriever, query, unranked, deepest=DEEPEST).items():
+        for key, hit in ranks_of(retriever, query, keys, deepest=DEEPEST).items():
             found.setdefault(key, {})[name] = hit.rank
     return found
 

@@ -61,6 +61,14 @@ def test_an_explained_search_adds_up_in_every_mode(filled: Service) -> None:
                     assert text.startswith(token["nearest"])
 
 
+@pytest.mark.parametrize("rerank", [None, "late"])
+def test_a_search_without_hits_is_explained(filled: Service, rerank: str | None) -> None:
+    for mode in ("bm25", "rm3", "ngram", "rank_bm25"):
+        body = search(filled, query="?! 😀", mode=mode, explain=True, sentences=True, rerank=rerank)
+        assert body["hits"] == []
+        assert body["explanation"]["mode"] == mode
+
+
 def test_a_plain_search_explains_nothing(filled: Service) -> None:
     body = search(filled, query="lease")
     assert body["explanation"] is None
