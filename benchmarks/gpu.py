@@ -25,7 +25,7 @@ from benchmarks.machine import describe
 from indexing.device_scan import DeviceMatrix
 from indexing.encoding.minilm_pack import installed_folder
 from indexing.encoding.rotation import fitting_texts
-from indexing.encoding.sentence_transformer import load_sentence_transformer
+from indexing.encoding.sentence_transformer import SentenceTransformerEncoder
 from indexing.types import Floats
 from indexing.vectors import Halves, nearest_among
 
@@ -40,7 +40,7 @@ N_TEXTS = {"cpu": 64, "cuda:bf16": 8192}
 
 def encoding(device: str) -> dict[str, float]:
     """Tokens a second over texts of about 200 tokens, after a first pass that does not count."""
-    encoder = load_sentence_transformer(str(installed_folder()), device=device)
+    encoder = SentenceTransformerEncoder.load(str(installed_folder()), device=device)
     words = fitting_texts()
     texts = [" ".join(words[(25 * n) % 2000 : (25 * n) % 2000 + 25]) for n in range(N_TEXTS[device])]
     n_tokens = sum(min(n + 2, encoder.max_tokens) for n in encoder.count_tokens(texts))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from indexing.encoding.base import Encoder
 from indexing.encoding.minilm_pack import DEFAULT_MAX_TOKENS, Precision, load_minilm
-from indexing.encoding.multi_vector import is_multi_vector, load_multi_vector
+from indexing.encoding.multi_vector import MultiVectorAdapter, is_multi_vector
 from indexing.encoding.rotated_encoder import RotatedEncoder
 from indexing.encoding.rotation import NONE, rotation_named
-from indexing.encoding.sentence_transformer import load_sentence_transformer
+from indexing.encoding.sentence_transformer import SentenceTransformerEncoder
 
 DEFAULT_MODEL = "default"
 
@@ -63,8 +63,8 @@ def _load(spec: EncoderSpec, cache_dir: Path) -> Encoder:
             document_prompt=spec.document_prompt or "",
             n_threads=spec.n_threads,
         )
-    load = load_multi_vector if is_multi_vector(spec.model) else load_sentence_transformer
-    return load(
+    kind = MultiVectorAdapter if is_multi_vector(spec.model) else SentenceTransformerEncoder
+    return kind.load(
         spec.model,
         device=spec.device,
         max_tokens=spec.max_tokens,

@@ -8,24 +8,19 @@ All of this is as the checkpoint has it; those of Stanford's ColBERT and of PyLa
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from indexing.encoding.base import Progress
-from indexing.encoding.characters import without_surrogates
 from indexing.encoding.hub import load_model
 from indexing.encoding.identity import fingerprint
-from indexing.encoding.layers import keep_layers
-from indexing.encoding.sentence_transformer import SentenceTransformerEncoder, TorchPrecision
-from indexing.types import Encoding, Floats, TokenVectors
+from indexing.encoding.sentence_transformer import SentenceTransformerEncoder, unit_rows
+from indexing.types import Floats, TokenVectors
 
 if TYPE_CHECKING:
     import torch
 
-_BF16 = ":bf16"
 _MODEL_TYPES = {"MultiVectorEncoder", "ColBERT"}
 _STANFORD = "HF_ColBERT"
 
@@ -38,6 +33,8 @@ class MultiVectorAdapter(SentenceTransformerEncoder):
     vectors, of length 1; a checkpoint has none of its own, and none is trained for it.
     """
 
+    library: ClassVar = "MultiVectorEncoder"
+
     def __init__(self, *, model: Any, **settings: Any) -> None:
         """`settings` are those of `SentenceTransformerEncoder`; `max_tokens` is the window of documents."""
         transformer = model[0]
@@ -49,27 +46,11 @@ class MultiVectorAdapter(SentenceTransformerEncoder):
             {"model": self._fingerprint, "modules": json.dumps(described, sort_keys=True, default=str)}
         )
 
-    def _encode(
-        self,
-        texts: Sequence[str],
-        prompt: str,
-        task: Literal["query", "document"],
-        with_tokens: bool,
-        progress: Progress | None,
-    ) -> Encoding:
-        vectors = np.empty((len(texts), self._dim), np.float32)
-        tokens: dict[int, TokenVectors] = {}
-        n_done = 0
-        for rows in self._batches(texts):
-            outputs = self._forward([without_surrogates(texts[row]) for row in rows], prompt, task, True)
-            for row, output in zip(rows, outputs, strict=True):
-                tokens[row] = self._token_vectors(output, len(prompt))
-                vectors[row] = _mean(tokens[row].vectors)
-            n_done += len(rows)
-            if progress is not None:
-                progress(n_done, len(texts))
-        kept = tuple(tokens[row] for row in range(len(texts))) if with_tokens else None
-        return Encoding(vectors=vectors, tokens=kept)
+    def _of_text(
+        self, output: dict[str, torch.Tensor], prompt_length: int, with_tokens: bool
+    ) -> tuple[Floats, TokenVectors | None]:
+        tokens = self._token_vectors(output, prompt_length)
+        return _mean(tokens.vectors), tokens if with_tokens else None
 
     def _processing(self, with_tokens: bool) -> dict[str, Any]:
         # How long a text may be depends on whether it is a query: the model knows.
@@ -78,16 +59,12 @@ class MultiVectorAdapter(SentenceTransformerEncoder):
     def _token_vectors(self, output: dict[str, torch.Tensor], prompt_length: int) -> TokenVectors:
         scored = output["attention_mask"].cpu().numpy().astype(bool)
         hidden = output["token_embeddings"].float().cpu().numpy()[scored, : self._dim]
-        lengths = np.linalg.norm(hidden, axis=1, keepdims=True)
         offsets = np.zeros((len(scored), 2), np.int32)
         found = output.get("offset_mapping")
         # Masks may be appended behind what the tokenizer gave; pooled vectors stand for several tokens.
         if found is not None and len(found) <= len(scored):
             offsets[: len(found)] = np.maximum(found.cpu().numpy() - prompt_length, 0)
-        return TokenVectors(
-            vectors=np.asarray(hidden / np.where(lengths > 0, lengths, 1), np.float32),
-            offsets=offsets[scored],
-        )
+        return TokenVectors(vectors=unit_rows(hidden), offsets=offsets[scored])
 
 
 def is_multi_vector(name: str) -> bool:
@@ -96,47 +73,6 @@ def is_multi_vector(name: str) -> bool:
     Raises EncoderError as `load_model` does.
     """
     return load_model(_says_multi_vector, name, {})
-
-
-def load_multi_vector(
-    name: str,
-    *,
-    device: str = "auto",
-    max_tokens: int | None = None,
-    dim: int | None = None,
-    layers: int | None = None,
-    query_prompt: str | None = None,
-    document_prompt: str | None = None,
-    n_threads: int | None = None,
-) -> MultiVectorAdapter:
-    """The encoder of a late-interaction model; what is None is as the checkpoint has it, its markers too.
-
-    Raises:
-        EncoderError: there is no such model, it cannot be fetched, or it does not fit the settings.
-    """
-    import torch
-    from sentence_transformers import MultiVectorEncoder
-
-    if n_threads is not None:
-        torch.set_num_threads(n_threads)
-    precision: TorchPrecision = "bf16" if device.endswith(_BF16) else "fp32"
-    torch_device = device.removesuffix(_BF16)
-    settings: dict[str, Any] = {
-        "device": None if torch_device == "auto" else torch_device,
-        "model_kwargs": {"dtype": torch.bfloat16 if precision == "bf16" else torch.float32},
-    }
-    model = load_model(MultiVectorEncoder, name, settings)
-    if layers is not None:
-        keep_layers(model.transformers_model, layers)
-    return MultiVectorAdapter(
-        name=name,
-        model=model,
-        precision=precision,
-        max_tokens=max_tokens,
-        dim=dim,
-        query_prompt=query_prompt,
-        document_prompt=document_prompt,
-    )
 
 
 def _says_multi_vector(name: str, *, local_files_only: bool = False) -> bool:

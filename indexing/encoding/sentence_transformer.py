@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from indexing.encoding.hub import load_model
 from indexing.encoding.identity import fingerprint
 from indexing.encoding.layers import keep_layers
 from indexing.encoding.model_identity import modules_description, tokenizer_sha256, weights_sha256
+from indexing.encoding.torch_device import TorchPrecision, torch_device
 from indexing.errors import EncoderError
 from indexing.types import Encoding, Floats, TokenVectors
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
-TorchPrecision = Literal["fp32", "bf16"]
-
-_BF16 = ":bf16"
 _TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 _QUERY_PROMPTS = ("query",)
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
@@ -38,6 +36,9 @@ class SentenceTransformerEncoder:
     Texts of similar length share a batch of limited tokens. Calls from several threads take turns. Token
     vectors are the last hidden states, `min(dim, hidden width)` wide, from the same pass as the vectors.
     """
+
+    library: ClassVar = "SentenceTransformer"
+    """The class of sentence-transformers that reads the model."""
 
     def __init__(
         self,
@@ -76,6 +77,46 @@ class SentenceTransformerEncoder:
                 "document_prompt": self._document_prompt,
                 "normalised": True,
             }
+        )
+
+    @classmethod
+    def load(
+        cls,
+        name: str,
+        *,
+        device: str = "auto",
+        max_tokens: int | None = None,
+        dim: int | None = None,
+        layers: int | None = None,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        n_threads: int | None = None,
+    ) -> Self:
+        """The encoder of a model's name or folder. Code that comes with a model is never run.
+
+        `device` is as `torch_device` reads it; `layers` takes the first so many transformer layers. What is
+        None is as the model has it.
+
+        Raises:
+            EncoderError: there is no such model, it cannot be fetched, or it does not fit the settings.
+        """
+        import sentence_transformers
+        import torch
+
+        if n_threads is not None:
+            torch.set_num_threads(n_threads)
+        where = torch_device(device)
+        model = load_model(getattr(sentence_transformers, cls.library), name, where.settings())
+        if layers is not None:
+            keep_layers(model.transformers_model, layers)
+        return cls(
+            name=name,
+            model=model,
+            precision=where.precision,
+            max_tokens=max_tokens,
+            dim=dim,
+            query_prompt=query_prompt,
+            document_prompt=document_prompt,
         )
 
     @property
@@ -131,9 +172,9 @@ class SentenceTransformerEncoder:
                 [without_surrogates(texts[row]) for row in rows], prompt, task, with_tokens
             )
             for row, output in zip(rows, outputs, strict=True):
-                vectors[row] = _unit(_numpy(output["sentence_embedding"])[None, : self._dim])[0]
-                if with_tokens:
-                    tokens[row] = self._token_vectors(output, len(prompt))
+                vectors[row], of_tokens = self._of_text(output, len(prompt), with_tokens)
+                if of_tokens is not None:
+                    tokens[row] = of_tokens
             n_done += len(rows)
             if progress is not None:
                 progress(n_done, len(texts))
@@ -178,6 +219,13 @@ class SentenceTransformerEncoder:
             processing |= {"return_offsets_mapping": True, "return_special_tokens_mask": True}
         return processing
 
+    def _of_text(
+        self, output: dict[str, torch.Tensor], prompt_length: int, with_tokens: bool
+    ) -> tuple[Floats, TokenVectors | None]:
+        """The vector of a text, and those of its tokens where they are asked for."""
+        vector = unit_rows(_numpy(output["sentence_embedding"])[None, : self._dim])[0]
+        return vector, self._token_vectors(output, prompt_length) if with_tokens else None
+
     def _token_vectors(self, output: dict[str, torch.Tensor], prompt_length: int) -> TokenVectors:
         if "offset_mapping" not in output:
             raise EncoderError(f"{self._name} gives no token vectors: its tokenizer has no offsets.")
@@ -186,55 +234,7 @@ class SentenceTransformerEncoder:
         real = output["attention_mask"].cpu().numpy().astype(bool)
         of_text = real & ~special & (offsets[:, 1] > 0)
         hidden = _numpy(output["token_embeddings"])[of_text, : self._dim]
-        return TokenVectors(vectors=_unit(hidden), offsets=np.maximum(offsets[of_text], 0))
-
-
-def load_sentence_transformer(
-    name: str,
-    *,
-    device: str = "auto",
-    max_tokens: int | None = None,
-    dim: int | None = None,
-    layers: int | None = None,
-    query_prompt: str | None = None,
-    document_prompt: str | None = None,
-    n_threads: int | None = None,
-) -> SentenceTransformerEncoder:
-    """The encoder of a model's name or folder. Code that comes with a model is never run.
-
-    `device` is "auto" or a torch device, in fp32 unless ":bf16" follows it: "cuda", "cuda:1", "cuda:bf16".
-    `layers` takes the first so many transformer layers.
-
-    Raises:
-        EncoderError: there is no such model, it cannot be fetched, or it does not fit the settings.
-    """
-    try:
-        import torch
-        from sentence_transformers import SentenceTransformer
-    except ImportError as exc:
-        raise EncoderError(
-            "sentence-transformers is not installed: pip install sentence-transformers"
-        ) from exc
-    if n_threads is not None:
-        torch.set_num_threads(n_threads)
-    precision: TorchPrecision = "bf16" if device.endswith(_BF16) else "fp32"
-    torch_device = device.removesuffix(_BF16)
-    settings: dict[str, Any] = {
-        "device": None if torch_device == "auto" else torch_device,
-        "model_kwargs": {"dtype": torch.bfloat16 if precision == "bf16" else torch.float32},
-    }
-    model = load_model(SentenceTransformer, name, settings)
-    if layers is not None:
-        keep_layers(model.transformers_model, layers)
-    return SentenceTransformerEncoder(
-        name=name,
-        model=model,
-        precision=precision,
-        max_tokens=max_tokens,
-        dim=dim,
-        query_prompt=query_prompt,
-        document_prompt=document_prompt,
-    )
+        return TokenVectors(vectors=unit_rows(hidden), offsets=np.maximum(offsets[of_text], 0))
 
 
 def _window(model: SentenceTransformer, wanted: int | None) -> int:
@@ -267,7 +267,7 @@ def _numpy(tensor: torch.Tensor) -> Floats:
     return np.asarray(tensor.float().cpu().numpy(), np.float32)
 
 
-def _unit(vectors: Floats) -> Floats:
+def unit_rows(vectors: Floats) -> Floats:
     """Each row divided by its length; a row of zeros stays."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)

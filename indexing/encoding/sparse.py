@@ -23,14 +23,13 @@ from indexing.encoding.characters import without_surrogates
 from indexing.encoding.hub import load_model
 from indexing.encoding.identity import fingerprint
 from indexing.encoding.model_identity import modules_description, tokenizer_sha256, weights_sha256
-from indexing.errors import EncoderError
+from indexing.encoding.torch_device import TorchPrecision, torch_device
 from indexing.sparse_codes import SparseVector
 from indexing.types import Scalar
 
 if TYPE_CHECKING:
     from sentence_transformers import SparseEncoder as Model
 
-_BF16 = ":bf16"
 # A pass holds texts x tokens x vocabulary numbers twice: 250 MB for 4 texts of 256 tokens and 30,522 terms.
 _TEXTS_A_PASS = {"cpu": 4, "cuda": 64}
 _TEXTS_AT_ONCE = 32
@@ -85,7 +84,9 @@ def sparse_settings(encoder: SparseEncoder | None, max_terms: int | None = None)
 class SparseAdapter:
     """A `SparseEncoder` over a loaded model of the library. Calls from several threads take turns."""
 
-    def __init__(self, *, name: str, model: Model, precision: str, max_terms: int | None = None) -> None:
+    def __init__(
+        self, *, name: str, model: Model, precision: TorchPrecision, max_terms: int | None = None
+    ) -> None:
         self._name = name
         self._model = model.eval()
         self._turn = threading.Lock()
@@ -161,18 +162,8 @@ def load_sparse_encoder(spec: SparseSpec) -> SparseAdapter:
     Raises:
         EncoderError: there is no such model, it cannot be fetched, or it does not fit the spec.
     """
-    try:
-        import torch
-        from sentence_transformers import SparseEncoder as Library
-    except ImportError as exc:
-        raise EncoderError(
-            "sentence-transformers is not installed: pip install sentence-transformers"
-        ) from exc
-    precision = "bf16" if spec.device.endswith(_BF16) else "fp32"
-    device = spec.device.removesuffix(_BF16)
-    settings: dict[str, Any] = {
-        "device": None if device == "auto" else device,
-        "model_kwargs": {"dtype": torch.bfloat16 if precision == "bf16" else torch.float32},
-    }
-    model = load_model(Library, spec.model, settings)
-    return SparseAdapter(name=spec.model, model=model, precision=precision, max_terms=spec.max_terms)
+    from sentence_transformers import SparseEncoder as Library
+
+    device = torch_device(spec.device)
+    model = load_model(Library, spec.model, device.settings())
+    return SparseAdapter(name=spec.model, model=model, precision=device.precision, max_terms=spec.max_terms)

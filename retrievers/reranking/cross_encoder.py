@@ -18,6 +18,7 @@ import numpy as np
 
 from indexing.encoding.characters import without_surrogates
 from indexing.encoding.hub import load_model
+from indexing.encoding.torch_device import torch_device
 from indexing.errors import EncoderError
 from indexing.types import Floats, text_hash
 from retrievers.reranking.calibration import Calibration, load_calibration
@@ -27,7 +28,6 @@ from retrievers.types import Passage, Query
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
-_BF16 = ":bf16"
 _TOKENS_PER_BATCH = {"cpu": 1024, "cuda": 65536}
 _BLOCK = 32
 """Passages among which those of similar length share a batch; blocks come in the former order."""
@@ -220,7 +220,7 @@ def load_cross_encoder(
 ) -> CrossEncoderModel:
     """The cross-encoder of a name or folder. Code that comes with a model is never run.
 
-    `device` is "auto" or a torch device, in fp32 unless ":bf16" follows it.
+    `device` is as `torch_device` reads it.
 
     Raises:
         EncoderError: there is no such model, it cannot be fetched, or it is not one that reranks.
@@ -230,14 +230,6 @@ def load_cross_encoder(
 
     if n_threads is not None:
         torch.set_num_threads(n_threads)
-    where = device.removesuffix(_BF16)
-    model = load_model(
-        CrossEncoder,
-        name,
-        {
-            "device": None if where == "auto" else where,
-            "max_length": max_tokens,
-            "model_kwargs": {"dtype": torch.bfloat16 if device.endswith(_BF16) else torch.float32},
-        },
-    )
+    settings = {**torch_device(device).settings(), "max_length": max_tokens}
+    model = load_model(CrossEncoder, name, settings)
     return CrossEncoderModel(name, model, load_calibration(Path(name).expanduser()))

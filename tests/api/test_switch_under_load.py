@@ -17,7 +17,7 @@ from app.services import Services, open_services
 from indexing.encoding.base import Encoder
 from indexing.encoding.factory import EncoderSpec
 from indexing.encoding.fake import WordEncoder
-from indexing.encoding.sentence_transformer import load_sentence_transformer
+from indexing.encoding.sentence_transformer import SentenceTransformerEncoder
 from tests.api.test_many_clients import listening
 from tests.service import settings_for
 from tests.unit.app.texts import collection_id, ingest
@@ -33,7 +33,7 @@ QUERY = {"query": "the blue river of the north", "top_k": 5}
 def load(spec: EncoderSpec, _folder: Path) -> Encoder:
     if spec.model == "default":
         return WordEncoder()
-    return load_sentence_transformer(spec.model, device="cpu", n_threads=1)
+    return SentenceTransformerEncoder.load(spec.model, device="cpu", n_threads=1)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 from indexing.encoding.base import Encoder
 from indexing.encoding.factory import EncoderSpec, load_encoder
 from indexing.encoding.layers import keep_layers
-from indexing.encoding.sentence_transformer import load_sentence_transformer
+from indexing.encoding.sentence_transformer import SentenceTransformerEncoder
 from indexing.errors import EncoderError
 from tests.unit.indexing.encoding.tiny_model import save_tiny_model
 
@@ -46,7 +46,7 @@ def test_int8_is_close_to_fp32_in_any_depth(models: Path) -> None:
 
 
 def test_another_model_gives_the_mean_of_an_inner_layer(folder: Path) -> None:
-    encoder = load_sentence_transformer(str(folder), device="cpu", layers=1)
+    encoder = SentenceTransformerEncoder.load(str(folder), device="cpu", layers=1)
     assert_mean_of_layer(encoder, SentenceTransformer(str(folder), device="cpu"), 1, tolerance=1e-5)
 
 
@@ -70,7 +70,7 @@ def test_layers_that_the_default_model_does_not_have_are_refused(models: Path, l
 @pytest.mark.parametrize("layers", [0, 3])
 def test_layers_that_a_model_does_not_have_are_refused(folder: Path, layers: int) -> None:
     with pytest.raises(EncoderError, match="from 1 to 2"):
-        load_sentence_transformer(str(folder), device="cpu", layers=layers)
+        SentenceTransformerEncoder.load(str(folder), device="cpu", layers=layers)
 
 
 @pytest.mark.parametrize("model", [None, torch.nn.Linear(2, 2)], ids=["no transformer", "no stack"])

@@ -9,7 +9,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from indexing.encoding.factory import EncoderSpec, load_encoder
-from indexing.encoding.sentence_transformer import load_sentence_transformer
+from indexing.encoding.sentence_transformer import SentenceTransformerEncoder
 from indexing.errors import EncoderError
 from tests.unit.indexing.encoding.tiny_model import save_tiny_model
 
@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_vectors_are_those_of_the_library(folder: Path) -> None:
-    encoder = load_sentence_transformer(str(folder), device="cpu")
+    encoder = SentenceTransformerEncoder.load(str(folder), device="cpu")
     model = SentenceTransformer(str(folder), device="cpu")
     for found, expected in (
         (encoder.encode_queries(TEXTS), model.encode_query(TEXTS, normalize_embeddings=True)),
@@ -36,7 +36,7 @@ def test_vectors_are_those_of_the_library(folder: Path) -> None:
 
 
 def test_token_vectors_are_those_of_the_library(folder: Path) -> None:
-    encoder = load_sentence_transformer(str(folder), device="cpu", document_prompt="")
+    encoder = SentenceTransformerEncoder.load(str(folder), device="cpu", document_prompt="")
     model = SentenceTransformer(str(folder), device="cpu")
     hidden = model.encode(TEXTS, output_value="token_embeddings")
     tokens = encoder.encode_documents(TEXTS, with_tokens=True).tokens or ()
@@ -48,8 +48,10 @@ def test_token_vectors_are_those_of_the_library(folder: Path) -> None:
 
 
 def test_a_prompt_moves_the_vector_and_not_the_offsets(folder: Path) -> None:
-    with_prompt = load_sentence_transformer(str(folder), device="cpu").encode_queries(TEXTS, with_tokens=True)
-    without = load_sentence_transformer(str(folder), device="cpu", query_prompt="").encode_queries(
+    with_prompt = SentenceTransformerEncoder.load(str(folder), device="cpu").encode_queries(
+        TEXTS, with_tokens=True
+    )
+    without = SentenceTransformerEncoder.load(str(folder), device="cpu", query_prompt="").encode_queries(
         TEXTS, with_tokens=True
     )
     assert np.abs(with_prompt.vectors - without.vectors).max() > 0.01
@@ -60,8 +62,10 @@ def test_a_prompt_moves_the_vector_and_not_the_offsets(folder: Path) -> None:
 
 
 def test_a_shorter_vector_is_the_beginning_of_the_long_one(folder: Path) -> None:
-    short = load_sentence_transformer(str(folder), device="cpu", dim=8)
-    beginning = load_sentence_transformer(str(folder), device="cpu").encode_documents(TEXTS).vectors[:, :8]
+    short = SentenceTransformerEncoder.load(str(folder), device="cpu", dim=8)
+    beginning = (
+        SentenceTransformerEncoder.load(str(folder), device="cpu").encode_documents(TEXTS).vectors[:, :8]
+    )
     np.testing.assert_allclose(
         short.encode_documents(TEXTS).vectors,
         beginning / np.linalg.norm(beginning, axis=1, keepdims=True),
@@ -71,14 +75,14 @@ def test_a_shorter_vector_is_the_beginning_of_the_long_one(folder: Path) -> None
 
 
 def test_a_smaller_window_cuts_earlier(folder: Path) -> None:
-    encoder = load_sentence_transformer(str(folder), device="cpu", max_tokens=5, document_prompt="")
+    encoder = SentenceTransformerEncoder.load(str(folder), device="cpu", max_tokens=5, document_prompt="")
     (tokens,) = encoder.encode_documents(["red green blue apple sky"], with_tokens=True).tokens or ()
     assert tokens.offsets.tolist() == [[0, 3], [4, 9], [10, 14]]
 
 
 def test_bf16_is_close_to_fp32(folder: Path) -> None:
-    exact = load_sentence_transformer(str(folder), device="cpu")
-    rounded = load_sentence_transformer(str(folder), device="cpu:bf16")
+    exact = SentenceTransformerEncoder.load(str(folder), device="cpu")
+    rounded = SentenceTransformerEncoder.load(str(folder), device="cpu:bf16")
     cosines = (exact.encode_documents(TEXTS).vectors * rounded.encode_documents(TEXTS).vectors).sum(axis=1)
     assert cosines.min() > 0.99
     assert cosines.min() < 1 - 1e-7
@@ -101,29 +105,33 @@ def test_whatever_changes_a_vector_changes_the_fingerprint(folder: Path, tmp_pat
 
 def test_the_place_of_a_model_is_not_part_of_its_fingerprint(folder: Path, tmp_path: Path) -> None:
     again = save_tiny_model(tmp_path, prompts=PROMPTS)
-    first, second = (load_sentence_transformer(str(path), device="cpu") for path in (folder, again))
+    first, second = (SentenceTransformerEncoder.load(str(path), device="cpu") for path in (folder, again))
     assert first.fingerprint == second.fingerprint
 
 
 def test_encoding_does_not_change_the_fingerprint(folder: Path) -> None:
-    encoder = load_sentence_transformer(str(folder), device="cpu")
+    encoder = SentenceTransformerEncoder.load(str(folder), device="cpu")
     before = encoder.fingerprint
     encoder.encode_documents(TEXTS)
-    assert encoder.fingerprint == before == load_sentence_transformer(str(folder), device="cpu").fingerprint
+    assert (
+        encoder.fingerprint
+        == before
+        == SentenceTransformerEncoder.load(str(folder), device="cpu").fingerprint
+    )
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match=r"nowhere.*give the folder"):
-        load_sentence_transformer(str(tmp_path / "nowhere"))
+        SentenceTransformerEncoder.load(str(tmp_path / "nowhere"))
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(EncoderError, match="cannot be loaded"):
-        load_sentence_transformer(str(tmp_path), device="cpu")
+        SentenceTransformerEncoder.load(str(tmp_path), device="cpu")
 
 
 @pytest.mark.parametrize("setting", [{"dim": 33}, {"max_tokens": 41}], ids=["dim", "max_tokens"])
 def test_settings_that_do_not_fit_the_model_are_refused(folder: Path, setting: dict[str, int]) -> None:
     with pytest.raises(EncoderError, match=next(iter(setting))):
-        load_sentence_transformer(str(folder), device="cpu", **setting)
+        SentenceTransformerEncoder.load(str(folder), device="cpu", **setting)

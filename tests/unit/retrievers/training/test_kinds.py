@@ -12,7 +12,7 @@ import torch
 
 from indexing.encoding.factory import EncoderSpec, load_encoder
 from indexing.encoding.fake import WordEncoder
-from indexing.encoding.sentence_transformer import load_sentence_transformer
+from indexing.encoding.sentence_transformer import SentenceTransformerEncoder
 from retrievers.reranking.calibration import load_calibration
 from retrievers.reranking.cross_encoder import load_cross_encoder
 from retrievers.training.cross_encoder import CrossEncoderLearner, CrossEncoderSpec
@@ -47,7 +47,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def maker(tiny: Path) -> Callable[[str], tuple[object, MakeLearner, float]]:
     bare = tiny.parent / "bare"
-    encoder = load_sentence_transformer(str(tiny), device="cpu")
+    encoder = SentenceTransformerEncoder.load(str(tiny), device="cpu")
 
     def make(kind: str) -> tuple[object, MakeLearner, float]:
         """(encoder, learner, learning rate)"""
