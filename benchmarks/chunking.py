@@ -32,6 +32,7 @@ from indexing.types import DocumentId, Encoding, text_hash
 from retrievers.evaluation.beir import BeirCollection, load_collection
 from retrievers.evaluation.collection_index import collection_chunks, document_names, open_index
 from retrievers.evaluation.evaluation import evaluate
+from retrievers.evaluation.system import System
 from retrievers.hybrid import HybridRetriever
 from retrievers.types import Query
 
@@ -145,7 +146,7 @@ def measure(folder: Path, encoder: Encoder, spec: ChunkerSpec, work_dir: Path, s
     ndcg = {
         mode: round(
             evaluate(
-                folder, mode=mode, encoder=encoder, work_dir=work_dir, chunker_spec=spec, split=split
+                folder, System(mode=mode), encoder=encoder, work_dir=work_dir, chunker_spec=spec, split=split
             ).metrics["ndcg@10"],
             4,
         )

@@ -25,6 +25,7 @@ from indexing.encoding.base import Encoder
 from indexing.encoding.factory import EncoderSpec, load_encoder
 from retrievers.evaluation.evaluation import evaluate
 from retrievers.evaluation.significance import Doubles
+from retrievers.evaluation.system import System
 from retrievers.fused import FusionSpec
 from retrievers.tuning import TENTHS, decide
 
@@ -51,8 +52,7 @@ def _values(folder: Path, encoder: Encoder, home: Path, limit: int | None) -> Do
         fusion = FusionSpec(method="convex", weights={"dense": alpha, "bm25": 1 - alpha})
         result = evaluate(
             folder,
-            mode="fused",
-            fusion=fusion,
+            System(mode="fused", fusion=fusion),
             encoder=encoder,
             chunker_spec=fitting_chunker(ChunkerSettings(), encoder.max_tokens),
             work_dir=home / "evaluation",

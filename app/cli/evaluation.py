@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -20,15 +22,22 @@ from app.indexes import tuning_of
 from app.language_model import language_model
 from app.rerankers import RERANKERS, RerankParts, reranker
 from app.services import encoder_spec, fitting_chunker
+from app.settings import Settings
 from app.sparse import SparseEncoders
 from app.transformations import TRANSFORMATIONS, transformation
+from indexing.encoding.base import Encoder
+from indexing.encoding.sparse import SparseEncoder
+from indexing.language_model import LanguageModel
 from retrievers.base import Reranker
 from retrievers.errors import ModeUnavailable
+from retrievers.evaluation.system import Note, System
 from retrievers.fused import FusionSpec
 from retrievers.modes import MODES, Resources
 from retrievers.types import Mode
 
 if TYPE_CHECKING:
+    from retrievers.evaluation.collection_index import Progress
+    from retrievers.evaluation.evaluation import EvaluationResult
     from retrievers.evaluation.report import Report
 
 METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10")
@@ -79,93 +88,129 @@ def eval_command(
 
     Example: footnote eval data/cisi --mode hybrid --fuse bm25,dense --fusion dbsf
     """
-    from retrievers.evaluation.evaluation import EvaluationResult, evaluate
-    from retrievers.evaluation.report import Report, mean_metrics
+    from retrievers.evaluation.report import Report
 
-    if rerank is not None and rerank not in RERANKERS:
-        raise typer.BadParameter(f"one of {', '.join(RERANKERS)}", param_hint="--rerank")
-    if transform is not None and transform not in TRANSFORMATIONS:
-        raise typer.BadParameter(f"one of {', '.join(TRANSFORMATIONS)}", param_hint="--transform")
-    asked = read_fusion(None, fuse, fusion, weights)
-    modes = _modes(mode)
-    # The mode `fused` by itself is what the options say, or reciprocal ranks over BM25 and vectors.
-    runs: list[tuple[str, FusionSpec | None]] = [(name, None) for name in modes]
-    if asked is not None:
-        runs = [run for run in runs if run[0] != "fused" and mode is not None] + [("fused", asked)]
-    names = [name if spec is None else spec.label for name, spec in runs]
-    if baseline is not None and baseline not in names:
-        raise typer.BadParameter(f"one of {', '.join(names)}", param_hint="--baseline")
+    for chosen, known, option in (
+        (rerank, RERANKERS, "--rerank"),
+        (transform, TRANSFORMATIONS, "--transform"),
+    ):
+        if chosen is not None and chosen not in known:
+            raise typer.BadParameter(f"one of {', '.join(known)}", param_hint=option)
+    systems = _systems(mode, read_fusion(None, fuse, fusion, weights))
+    command = shlex.join(["footnote", *sys.argv[1:]])
+    report = Report(results=(), baseline=_baseline(baseline, systems), command=command)
     settings = read_settings(home)
-    results: list[EvaluationResult] = []
-
-    def report() -> Report:
-        return Report(
-            results=tuple(results),
-            baseline=(baseline or names[0]) if len(names) > 1 else None,
-            command=shlex.join(["footnote", *sys.argv[1:]]),
-        )
-
     with reported():
-        model = language_model(settings.llm)
-        transformations = {
-            name: transformation(transform, cast(Mode, name), model, settings.transform)
-            for name, _ in runs
-            if transform is not None
-        }
-        encoder = EncoderPool(settings.models_dir).get(encoder_spec(settings.encoder))
-        sparse = SparseEncoders(settings.sparse).set_up()
-
-        def make_reranker(resources: Resources, note: Callable[[str], None]) -> Reranker:
-            parts = RerankParts(
-                settings=settings, resources=resources, encoder=encoder, language_model=model, note=note
-            )
-            return reranker(rerank or "", parts)
-
+        bench = _bench(settings, split=split, limit=limit, exclude_own_id=exclude_own_id)
+        equipped = [bench.equipped(system, rerank, transform) for system in systems]
         for folder in folders:
-            for name, spec in runs:
+            for system in equipped:
                 try:
                     with progress(errors, quiet=as_json) as say:
-                        result = evaluate(
-                            folder,
-                            mode=name,
-                            fusion=spec,
-                            encoder=encoder,
-                            chunker_spec=fitting_chunker(settings.chunker, encoder.max_tokens),
-                            work_dir=settings.home / "evaluation",
-                            split=split,
-                            limit=limit,
-                            transformation=transformations.get(name),
-                            reranker=None if rerank is None else make_reranker,
-                            rerank_k=settings.search.rerank_k,
-                            sparse=sparse,
-                            exclude_own_id=exclude_own_id,
-                            tuning=tuning_of(settings.search),
-                            progress=say,
-                        )
+                        result = bench.measure(folder, system, say)
                 except ModeUnavailable as error:
                     if mode != ["all"]:
                         raise
                     if not as_json:
-                        errors.print(f"{name}: left out: {error}", markup=False)
+                        errors.print(f"{system.mode}: left out: {error}", markup=False)
                     continue
-                results.append(result)
+                report = replace(report, results=(*report.results, result))
             if out is not None:
-                report().save(out)  # after each folder, so that what was measured outlives Ctrl-C
+                report.save(out)  # after each folder, so that what was measured outlives Ctrl-C
     if as_json:
-        print_json(report().to_json())
-        return
-    console.print(_table([result.to_json() for result in results], mean_metrics(results)))
-    _print_comparison(report())
+        print_json(report.to_json())
+    else:
+        _print(report)
 
 
-def _modes(given: list[str] | None) -> tuple[str, ...]:
-    names = tuple(given or ["hybrid"])
-    if names == ("all",):
-        return tuple(MODES)
+def _systems(modes: list[str] | None, fusion: FusionSpec | None) -> list[System]:
+    """The modes, and the fusion behind them; it takes the place of `fused` and of the default."""
+    names = list(MODES) if modes == ["all"] else modes or ["hybrid"]
     for name in names:
         if name not in MODES:
             raise typer.BadParameter(f"one of {', '.join(MODES)}, all", param_hint="--mode")
-    return names
+    if fusion is None:
+        return [System(mode=name) for name in names]
+    beside = [System(mode=name) for name in (names if modes else ()) if name != "fused"]
+    return [*beside, System(mode="fused", fusion=fusion)]
+
+
+def _baseline(wanted: str | None, systems: list[System]) -> str | None:
+    labels = [system.label for system in systems]
+    if wanted is not None and wanted not in labels:
+        raise typer.BadParameter(f"one of {', '.join(labels)}", param_hint="--baseline")
+    return (wanted or labels[0]) if len(labels) > 1 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bench:
+    """What the measurements of one call share."""
+
+    settings: Settings
+    encoder: Encoder
+    sparse: SparseEncoder | None
+    language_model: LanguageModel | None
+    split: str | None
+    limit: int | None
+    exclude_own_id: bool
+
+    def equipped(self, system: System, rerank: str | None, transform: str | None) -> System:
+        """The system set as searches are, with what is to go before and after it."""
+        given = replace(
+            system, rerank_k=self.settings.search.rerank_k, tuning=tuning_of(self.settings.search)
+        )
+        if transform is not None:
+            mode = cast(Mode, system.mode)
+            made = transformation(transform, mode, self.language_model, self.settings.transform)
+            given = replace(given, transformation=made)
+        if rerank is not None:
+            given = replace(given, reranker=partial(self._reranker, rerank))
+        return given
+
+    def _reranker(self, name: str, resources: Resources, note: Note) -> Reranker:
+        parts = RerankParts(
+            settings=self.settings,
+            resources=resources,
+            encoder=self.encoder,
+            language_model=self.language_model,
+            note=note,
+        )
+        return reranker(name, parts)
+
+    def measure(self, folder: Path, system: System, say: Progress) -> EvaluationResult:
+        from retrievers.evaluation.evaluation import evaluate
+
+        return evaluate(
+            folder,
+            system,
+            encoder=self.encoder,
+            work_dir=self.settings.home / "evaluation",
+            sparse=self.sparse,
+            chunker_spec=fitting_chunker(self.settings.chunker, self.encoder.max_tokens),
+            split=self.split,
+            limit=self.limit,
+            exclude_own_id=self.exclude_own_id,
+            progress=say,
+        )
+
+
+def _bench(settings: Settings, *, split: str | None, limit: int | None, exclude_own_id: bool) -> _Bench:
+    return _Bench(
+        settings=settings,
+        encoder=EncoderPool(settings.models_dir).get(encoder_spec(settings.encoder)),
+        sparse=SparseEncoders(settings.sparse).set_up(),
+        language_model=language_model(settings.llm),
+        split=split,
+        limit=limit,
+        exclude_own_id=exclude_own_id,
+    )
+
+
+def _print(report: Report) -> None:
+    from retrievers.evaluation.report import mean_metrics
+
+    console.print(_table([result.to_json() for result in report.results], mean_metrics(report.results)))
+    _print_comparison(report)
 
 
 def _table(rows: list[dict[str, Any]], means: Mapping[str, Mapping[str, float]]) -> Table:

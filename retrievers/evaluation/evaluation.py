@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from indexing.encoding.base import Encoder
 from indexing.encoding.sparse import SparseEncoder
 from indexing.snapshot import Snapshot
 from indexing.types import ChunkId, DocumentId
-from retrievers.base import Reranker, Retriever
+from retrievers.base import Retriever
 from retrievers.evaluation.beir import BeirCollection, Qrels, load_collection
 from retrievers.evaluation.collection_index import (
     Progress,
@@ -26,23 +26,18 @@ from retrievers.evaluation.collection_index import (
     document_names,
     open_index,
 )
-from retrievers.evaluation.errors import EvaluationError
 from retrievers.evaluation.expansions import EvaluationExpansions
 from retrievers.evaluation.metrics import PerQuery, mean_metrics, score_run
 from retrievers.evaluation.reranked import rerank_hits
 from retrievers.evaluation.runs import Ranking, Run, rank_documents, without_own_id
+from retrievers.evaluation.system import System
 from retrievers.evaluation.tree import EvaluationTree
-from retrievers.fused import FusionSpec
-from retrievers.modes import MODES, ModeSpec, Resources, Texts, Tuning, mode_spec
-from retrievers.pipeline import RERANK_K, Pipeline
+from retrievers.modes import Resources, Texts
+from retrievers.pipeline import Pipeline
 from retrievers.rank_bm25 import RankBm25Retriever
-from retrievers.transformation.base import Transformation
-from retrievers.types import Hit, Mode, Query
+from retrievers.types import Hit, Query
 
 TOP_K = 100
-
-MakeReranker = Callable[[Resources, Callable[[str], None]], Reranker]
-"""From the index, and what is told the notes, to a reranker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,57 +72,43 @@ class EvaluationResult:
 
 def evaluate(
     folder: Path,
+    system: System,
     *,
-    mode: str,
     encoder: Encoder,
     work_dir: Path,
-    fusion: FusionSpec | None = None,
+    sparse: SparseEncoder | None = None,
     chunker_spec: ChunkerSpec | None = None,
     split: str | None = None,
     top_k: int = TOP_K,
     limit: int | None = None,
     exclude_own_id: bool = False,
-    transformation: Transformation | None = None,
-    reranker: MakeReranker | None = None,
-    rerank_k: int = RERANK_K,
-    sparse: SparseEncoder | None = None,
-    tuning: Tuning | None = None,
     progress: Progress | None = None,
 ) -> EvaluationResult:
-    """Measures a mode of `retrievers.modes` on a BEIR folder; `fusion` says what the mode `fused` fuses.
+    """Measures a system on a BEIR folder.
 
-    The index is built once in `work_dir` and serves every mode. `limit` takes the first so many judged
-    queries. Metrics are those of the best `top_k` documents, each by its best chunk. `exclude_own_id` leaves
-    out the document that bears the query's id, for collections whose queries are documents; elsewhere equal
-    ids mean nothing. Time counts from the query's text to the ranking of documents, encoding included. The
-    result's settings say how often a `transformation` fell back, and why. `reranker` makes what
-    orders the best `rerank_k` chunks anew, from the index and what is told its notes. `sparse` makes the
-    learned sparse vectors that the mode `sparse` needs, and `tuning` is what is set of retrieval.
+    The index is built once in `work_dir` and serves every system; `sparse` makes the learned sparse vectors
+    that the mode `sparse` needs. `limit` takes the first so many judged queries. Metrics are those of the
+    best `top_k` documents, each by its best chunk. `exclude_own_id` leaves out the document that bears the
+    query's id, for collections whose queries are documents; elsewhere equal ids mean nothing. Time counts
+    from the query's text to the ranking of documents, encoding included. The result's settings say how often
+    a transformation or a reranker fell back, and why.
 
     Raises:
         EvaluationError: the collection cannot be read, the mode is unknown, or ir-measures is not installed.
     """
-    mode_spec = _mode(mode, fusion)
-    tuned = tuning or Tuning()
+    system.mode_spec()  # refuses an unknown mode before any work
     say = progress or (lambda _stage, _done, _total: None)
     collection = load_collection(folder, split)
     spec = chunker_spec or ChunkerSpec(max_tokens=min(ChunkerSpec().max_tokens, encoder.max_tokens))
     snapshot, facts = open_index(collection, encoder, spec, work_dir, say, sparse)
     with snapshot:
         chunker = Chunker(spec, encoder.count_tokens)
-        resources = replace(_resources(snapshot, collection, chunker, sparse, encoder, say), tuning=tuned)
+        resources = replace(
+            _resources(snapshot, collection, chunker, sparse, encoder, say), tuning=system.tuning
+        )
         rerank_notes: list[str] = []
         search = _DocumentSearch(
-            pipeline=Pipeline(
-                retriever=mode_spec.build(resources),
-                encoder=encoder,
-                needs_vector=mode_spec.needs_vector,
-                needs_tokens=mode_spec.needs_tokens,
-                transformation=transformation,
-                reranker=None if reranker is None else reranker(resources, rerank_notes.append),
-                rerank_k=rerank_k,
-                rrf_k=tuned.rrf_k,
-            ),
+            pipeline=system.pipeline(resources, encoder, rerank_notes.append),
             texts=resources.texts,
             rerank_notes=rerank_notes,
             names=document_names(collection),
@@ -143,7 +124,7 @@ def evaluate(
     return EvaluationResult(
         dataset=collection.name,
         split=collection.split,
-        mode=mode if fusion is None else fusion.label,
+        mode=system.label,
         metrics=mean_metrics(per_query),
         latency_ms=_latencies(seconds),
         n_queries=len(qrels),
@@ -155,10 +136,8 @@ def evaluate(
             "top_k": top_k,
             "limit": limit,
             "exclude_own_id": exclude_own_id,
-            "tuning": asdict(tuned),
-            "transform": None if transformation is None else transformation.name,
+            **system.settings(),
             "transform_notes": dict(Counter(search.notes)),
-            "rerank_k": None if reranker is None else rerank_k,
             "rerank_notes": dict(Counter(rerank_notes)),
         },
         per_query=per_query,
@@ -229,15 +208,6 @@ def _bytes_per_chunk(snapshot: Snapshot, n_chunks: int) -> dict[str, float]:
             sizes[Path(file.name).stem] += file.size
     sizes["total"] = sum(sizes.values())
     return {name: size / max(n_chunks, 1) for name, size in sizes.items()}
-
-
-def _mode(name: str, fusion: FusionSpec | None) -> ModeSpec:
-    if name not in MODES:
-        raise EvaluationError(f"There is no mode {name!r}; the modes are {', '.join(MODES)}.")
-    try:
-        return mode_spec(cast(Mode, name), fusion)
-    except ValueError as error:
-        raise EvaluationError(str(error)) from error
 
 
 def _resources(

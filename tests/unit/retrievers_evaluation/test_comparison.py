@@ -15,6 +15,7 @@ from retrievers.evaluation.comparison import MEAN, compare_over_collections, sta
 from retrievers.evaluation.evaluation import EvaluationResult, evaluate
 from retrievers.evaluation.report import Report, mean_metrics
 from retrievers.evaluation.significance import compare
+from retrievers.evaluation.system import System
 from retrievers.fused import FusionSpec
 from tests.unit.retrievers_evaluation.collections import write_collection
 
@@ -147,7 +148,9 @@ def test_names_cannot_break_the_plot(tmp_path: Path) -> None:
 def test_a_fusion_is_measured_under_its_own_name_and_bytes_are_counted(tmp_path: Path) -> None:
     folder = write_collection(tmp_path / "fruit")
     spec = FusionSpec(method="dbsf", weights={"dense": 2})
-    found = evaluate(folder, mode="fused", fusion=spec, encoder=WordEncoder(), work_dir=tmp_path / "work")
+    found = evaluate(
+        folder, System(mode="fused", fusion=spec), encoder=WordEncoder(), work_dir=tmp_path / "work"
+    )
     assert found.mode == "dbsf(bm25,dense*2)"
     assert found.run["q1"][0][0] == "d1"
     sizes = dict(found.bytes_per_chunk)

@@ -9,6 +9,7 @@ import pytest
 
 from indexing.encoding.fake import WordEncoder
 from retrievers.evaluation.evaluation import evaluate
+from retrievers.evaluation.system import System
 
 WORDS = ("river boat harbour", "bread oven flour", "engine piston valve", "violin string bow")
 
@@ -32,12 +33,12 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("mode", ["tree", "tree_traversal"])
 def test_a_collection_is_searched_by_its_tree(folder: Path, tmp_path: Path, mode: str) -> None:
-    result = evaluate(folder, mode=mode, encoder=WordEncoder(), work_dir=tmp_path / "work")
+    result = evaluate(folder, System(mode=mode), encoder=WordEncoder(), work_dir=tmp_path / "work")
     assert result.n_queries == 4
     assert all(len(ranking) == 20 for ranking in result.run.values()), "every document is reached"
     grown = sorted((tmp_path / "work").rglob("children.json"))
     assert len(grown) == 1
     before = grown[0].stat().st_mtime_ns
-    again = evaluate(folder, mode=mode, encoder=WordEncoder(), work_dir=tmp_path / "work")
+    again = evaluate(folder, System(mode=mode), encoder=WordEncoder(), work_dir=tmp_path / "work")
     assert again.run == result.run
     assert grown[0].stat().st_mtime_ns == before
