@@ -127,7 +127,8 @@ class WholeModelLearner:
     """Learns all weights of a model by `MatryoshkaLoss` or `Matryoshka2dLoss` of sentence-transformers.
 
     The loss within is `MultipleNegativesRankingLoss` (InfoNCE) over triples of query, relevant passage and
-    hard negative.
+    hard negative. The full size is always among the prefixes: left out, whole vectors would become worse. Of
+    queries for which one's passage would be a false negative of the other, a step takes the first.
     """
 
     use = "FOOTNOTE_ENCODER_MODEL={folder}"
@@ -142,7 +143,7 @@ class WholeModelLearner:
         self._model = model
         _check_dims(spec, model.get_embedding_dimension())
         within = st.MultipleNegativesRankingLoss(model)
-        dims = list(spec.dims)
+        dims = sorted({*spec.dims, model.get_embedding_dimension()})
         if spec.layers:
             self._loss: Any = st.Matryoshka2dLoss(
                 model, within, dims, n_layers_per_step=spec.layers, n_dims_per_step=-1
@@ -158,12 +159,8 @@ class WholeModelLearner:
         from sentence_transformers.util import batch_to_device
 
         examples = [self._learned[place] for place in places]
-        chosen = [group(example, 2, rng) for example in examples]
-        columns = (
-            [example.query for example in examples],
-            [example.texts[some[0]] for example, some in zip(examples, chosen, strict=True)],
-            [example.texts[some[1]] for example, some in zip(examples, chosen, strict=True)],
-        )
+        triples = _apart(examples, [group(example, 2, rng) for example in examples])
+        columns = [list(column) for column in zip(*triples, strict=True)]
         self._model.train()
         features = [batch_to_device(self._model.preprocess(column), self._model.device) for column in columns]
         loss: torch.Tensor = self._loss(features, None)
@@ -185,6 +182,24 @@ def _check_dims(spec: MatryoshkaSpec, full: int) -> None:
     wrong = [dim for dim in spec.dims if not 1 <= dim <= full]
     if wrong or not spec.dims:
         raise TrainingError(f"Prefixes are from 1 to {full} numbers long, not {wrong or 'none'}.")
+
+
+def _apart(examples: Sequence[Example], chosen: Sequence[Sequence[int]]) -> list[tuple[str, str, str]]:
+    """(query, relevant text, hard negative) of examples none of whose texts is relevant to another's query.
+
+    The first of those that are in each other's way stays.
+    """
+    kept: list[tuple[str, str, str]] = []
+    seen: set[str] = set()
+    relevant_to_kept: set[str] = set()
+    for example, (good, bad) in zip(examples, chosen, strict=True):
+        relevant = {text for text, grade in zip(example.texts, example.grades, strict=True) if grade > 0}
+        own = {example.texts[good], example.texts[bad]}
+        if not (own & relevant_to_kept or relevant & seen):
+            kept.append((example.query, example.texts[good], example.texts[bad]))
+            seen |= own
+            relevant_to_kept |= relevant
+    return kept
 
 
 def _relevant(example: Example, texts: Sequence[str]) -> list[float]:
