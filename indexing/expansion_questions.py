@@ -94,12 +94,12 @@ def relevance(encoder: Encoder, questions: Sequence[str], vectors: Floats) -> Fl
 
 
 def kept_of(scores: Floats, drop_share: float) -> NDArray[np.bool_]:
-    """Which are not in the lowest `drop_share` of the scores (Doc2Query−−, section 3); ties fall together.
+    """Which are not in the lowest `drop_share` of the scores (Doc2Query−−, section 3); ties stay together.
 
     >>> kept_of(np.array([0.9, 0.1, 0.5, 0.7], dtype=np.float32), 0.25).tolist()
     [True, False, True, True]
     """
+    if not len(scores):
+        return np.ones(0, dtype=np.bool_)
     n_dropped = int(drop_share * len(scores))
-    if n_dropped == 0:
-        return np.ones(len(scores), dtype=np.bool_)
-    return np.asarray(scores > np.sort(scores)[n_dropped - 1], dtype=np.bool_)
+    return np.asarray(scores >= np.sort(scores)[n_dropped], dtype=np.bool_)

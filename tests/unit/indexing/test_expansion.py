@@ -150,3 +150,12 @@ def test_the_low_tail_goes(share: float, kept: int) -> None:
     assert not mask.all() or share < 0.2
     if kept < 5:
         assert scores[mask].min() > scores[~mask].max()
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [([0.5] * 10, 10), ([0.1, 0.5, 0.5, 0.5, 0.9], 4), ([0.1, 0.1, 0.2, 0.3, 0.4], 5), ([], 0)],
+)
+def test_no_more_than_the_share_goes(scores: list[float], kept: int) -> None:
+    """Equals stay together: where all are as near, none is bad."""
+    assert kept_of(np.array(scores, dtype=np.float32), 0.3).sum() == kept
