@@ -30,6 +30,15 @@ def test_an_order_that_is_the_wrong_way_round_is_not_learned() -> None:
     assert fit_calibration(logits, (logits < 0).astype(np.float32)) == Calibration()
 
 
+def test_chances_near_certainty_keep_the_order_of_the_logits() -> None:
+    """Single precision has but one number from a logit of 17 on."""
+    logits = np.array([-30, -20, 16, 18, 20, 25, 30], np.float32)
+    chances = Calibration()(logits)
+    assert (np.diff(chances) > 0).all()
+    assert chances.min() > 0
+    assert chances.max() < 1
+
+
 def test_saved_and_loaded(tmp_path: Path) -> None:
     assert load_calibration(tmp_path) == Calibration()
     Calibration(slope=0.5, intercept=2.0).save(tmp_path)
