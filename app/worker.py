@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.services import Services
+    from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +56,19 @@ BOTH: Final[tuple[Lane, ...]] = ("ingest", "upkeep")
 
 
 class Worker:
-    """Works in one lane, or in both by turns. `run` works until `stop`; `drain` until nothing is due."""
+    """Works in one lane, or in both by turns. `run` works until `stop`; `drain` until nothing is due.
 
-    def __init__(self, services: Services, name: str | None = None, *, lanes: Sequence[Lane] = BOTH) -> None:
+    `loaders` read the files, and stay the caller's to close; without them the worker has its own.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        name: str | None = None,
+        *,
+        lanes: Sequence[Lane] = BOTH,
+        loaders: LoaderPool | None = None,
+    ) -> None:
         self.services = services
         self.lanes = lanes
         self._kinds = [*HANDLERS] * ("upkeep" in lanes) + [INGEST] * ("ingest" in lanes)
@@ -67,15 +78,8 @@ class Worker:
         self._held: dict[str, JobRow] = {}
         self._stopped_jobs: set[str] = set()
         self._lock = threading.Lock()
-        limits = services.settings.loader
-        self._pool = LoaderPool(
-            services.settings.worker.loaders,
-            limits=LoadLimits(
-                memory_bytes=limits.memory_bytes,
-                seconds=limits.seconds,
-                decompressed_bytes=limits.decompressed_bytes,
-            ),
-        )
+        self._own_loaders = loaders is None
+        self._loaders = loaders or _loaders(services.settings)
 
     def run(self, *, prepare: bool = True, on_ready: Callable[[], None] = lambda: None) -> None:
         """Works until `stop` is called; a database that cannot be reached is waited for."""
@@ -108,7 +112,8 @@ class Worker:
 
     def close(self) -> None:
         """Gives back what is held, so that no one waits for a lease to end."""
-        self._pool.close()
+        if self._own_loaders:
+            self._loaders.close()
         with self.services.write() as session:
             self._note_released(session, queue.release_worker(session, self.name))
 
@@ -208,7 +213,7 @@ class Worker:
             if batch[0].kind in HANDLERS:
                 self._do(batch[0])
             else:
-                ingest(self.services, self._pool, self, batch)
+                ingest(self.services, self._loaders, self, batch)
         except Exception as error:
             # Whatever went wrong, the jobs still held must not wait for their lease: they are tried again.
             logger.exception("batch failed", extra={"action": "batch_failed", "n_jobs": len(batch)})
@@ -357,3 +362,15 @@ def _code_of(error: Exception) -> str:
     if memory.is_shortage(error):
         return OUT_OF_MEMORY
     return error.code if isinstance(error, IndexingError) else "internal_error"
+
+
+def _loaders(settings: Settings) -> LoaderPool:
+    limits = settings.loader
+    return LoaderPool(
+        settings.worker.loaders,
+        limits=LoadLimits(
+            memory_bytes=limits.memory_bytes,
+            seconds=limits.seconds,
+            decompressed_bytes=limits.decompressed_bytes,
+        ),
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from app.services import Services, open_services
 from app.settings import DatabaseSettings, Settings, WorkerSettings
 from app.worker import Worker
 from indexing.encoding.fake import WordEncoder
+from indexing.loaders import LoaderPool
 
 
 def settings_for(home: Path, url: str, **areas: Any) -> Settings:
@@ -31,9 +34,17 @@ def running_service(home: Path, url: str, **areas: Any) -> Iterator[tuple[TestCl
             yield client, services
 
 
+@cache
+def loaders() -> LoaderPool:
+    """The child that reads the files of all tests of a process: a new one each time would take a second."""
+    pool = LoaderPool()
+    atexit.register(pool.close)
+    return pool
+
+
 def work(services: Services) -> None:
     """Does every job that is due, as a worker would."""
-    Worker(services, name="test").drain()
+    Worker(services, name="test", loaders=loaders()).drain()
 
 
 def send_text(client: TestClient, text: str, source: str, **fields: Any) -> dict[str, Any]:

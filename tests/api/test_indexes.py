@@ -8,7 +8,7 @@ import pytest
 
 from app.db import versions
 from tests.api.conftest import Service
-from tests.service import work
+from tests.service import send_text, work
 from tests.unit.app import damage
 from tests.unit.app.texts import PAGES
 
@@ -16,7 +16,8 @@ from tests.unit.app.texts import PAGES
 @pytest.fixture
 def filled(service: Service) -> Service:
     for source, text in PAGES.items():
-        service.send(text, source)
+        send_text(service.client, text, source)
+    work(service.services)
     return service
 
 

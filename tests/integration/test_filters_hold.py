@@ -25,12 +25,11 @@ from app import deleting, intake
 from app.db import chunks, collections, documents, versions
 from app.searching import SearchRequest, search
 from app.services import Services, open_services
-from app.worker import Worker
 from indexing.analysis import build_analyzer
 from indexing.encoding.fake import WordEncoder
 from retrievers.types import Mode
 from tests import oracles
-from tests.service import settings_for
+from tests.service import settings_for, work
 from tests.small_index import WORDS, SmallChunks
 from tests.unit.app.db import naive_filters
 from tests.unit.app.db.test_filters import FILTERS
@@ -93,7 +92,7 @@ def add(services: Services, chosen: random.Random, numbers: range) -> None:
     for number in numbers:
         submission = intake.Submission(filename=f"{number}.md", metadata=metadata_of(chosen, number))
         intake.submit(services, submission, BytesIO(text_of(chosen).encode()))
-    Worker(services, name="test").drain()
+    work(services)
 
 
 def observed(services: Services) -> World:

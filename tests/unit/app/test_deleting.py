@@ -18,9 +18,9 @@ from app.deleting import Choice, IndexRemoval, Probe
 from app.errors import InvalidRequest
 from app.searching import SearchRequest, search
 from app.services import Services
-from app.worker import Worker
 from indexing.types import text_hash
 from indexing.version import VersionWriter
+from tests.service import work
 
 MARKER = "zyzzyvine"
 TEA = "# Tea\n\nWarm the pot before the leaves go in.\n"
@@ -38,10 +38,6 @@ def filled(services: Services) -> Services:
 def add(services: Services, source: str, text: str) -> int:
     accepted = intake.submit(services, intake.Submission(filename=source), BytesIO(text.encode()))
     return accepted.document.id
-
-
-def work(services: Services) -> None:
-    Worker(services, name="test").drain()
 
 
 def id_of(source: str) -> int:

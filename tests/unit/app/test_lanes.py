@@ -25,7 +25,7 @@ from app.worker import Worker
 from indexing.encoding.base import Progress
 from indexing.encoding.fake import WordEncoder
 from indexing.types import Encoding
-from tests.service import settings_for
+from tests.service import settings_for, work
 from tests.unit.app import damage
 from tests.unit.app.texts import PAGES, collection_id, ingest, sources, submit
 
@@ -161,7 +161,7 @@ def test_a_worker_that_stops_gives_the_build_back_and_another_goes_on(
     assert sorted(statuses(services)) == ["building", "ready"]
     begun = directories(services)
     encoder.seconds, n_encoded = 0, len(encoder.texts)
-    Worker(services).drain()
+    work(services)
     done = job(services, build_id)
     assert done.status == "succeeded"
     assert done.result is not None
@@ -208,7 +208,7 @@ def test_an_attempt_killed_before_the_switch_is_not_built_again(services: Servic
     owner = collection_id(services)
     built = building.build(services, owner, encoder_spec=encoder_spec, chunker_spec=chunker_spec).id
     time.sleep(0.01)
-    Worker(services).drain()
+    work(services)
     done = job(services, build_id)
     assert (done.status, done.attempts, claimed.id) == ("succeeded", 2, build_id)
     assert done.result is not None
@@ -218,7 +218,7 @@ def test_an_attempt_killed_before_the_switch_is_not_built_again(services: Servic
 
 def test_an_order_that_cannot_be_met_fails_at_once(services: Services) -> None:
     build_id = start_build(services, BuildOrder(settings={"chunker.max_tokens": 5000}))
-    Worker(services).drain()
+    work(services)
     failed = job(services, build_id)
     assert (failed.status, failed.error_code, failed.attempts) == ("failed", "chunk_too_long", 1)
 
@@ -255,7 +255,7 @@ def test_verifying_and_mending_are_jobs_with_a_result(services: Services) -> Non
 def run(services: Services, kind: str, payload: dict[str, object]) -> dict[str, Any]:
     with services.write() as session:
         added = jobs.enqueue(session, kind, payload=payload).job
-    Worker(services).drain()
+    work(services)
     done = job(services, added.id)
     assert done.status == "succeeded", done.error_detail
     assert done.result is not None

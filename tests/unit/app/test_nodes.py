@@ -15,9 +15,9 @@ from app.db import chunks, collections, documents, versions
 from app.db import nodes as node_rows
 from app.db.tables import ChunkRow
 from app.services import Services
-from app.worker import Worker
 from indexing.nodes import Node
 from indexing.types import DocumentId
+from tests.service import work
 
 MARKER = "zyzzyvine"
 TEXTS = {
@@ -29,7 +29,7 @@ TEXTS = {
 
 def add(services: Services, source: str, text: str) -> None:
     intake.submit(services, intake.Submission(filename=source), BytesIO(text.encode()))
-    Worker(services, name="test").drain()
+    work(services)
 
 
 def version_of(services: Services) -> Any:

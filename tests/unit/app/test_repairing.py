@@ -19,7 +19,7 @@ from indexing.encoding.base import Progress
 from indexing.encoding.fake import WordEncoder
 from indexing.errors import IndexOutdated, IndexVersionError
 from indexing.types import Encoding
-from tests.service import settings_for
+from tests.service import settings_for, work
 from tests.unit.app import damage
 from tests.unit.app.texts import PAGES, collection_id, follow, ingest, sources
 
@@ -148,7 +148,7 @@ def test_a_text_that_is_gone_is_ingested_again_from_its_file(services: Services)
     damage.missing_text(services, version)
     assert "missing_text" in kinds(services, version)
     assert "the documents are ingested again from their files" in repairing.repair(services, version).cures
-    Worker(services).drain()
+    work(services)
     follow(services)
     assert kinds(services, served(services)) == set()
     assert sources(services, "warm the pot", mode="bm25")[0] == "tea.md"

@@ -17,9 +17,8 @@ from app.db import trees as tree_rows
 from app.searching import SearchRequest, search
 from app.services import Services, open_services
 from app.upkeep import Upkeep
-from app.worker import Worker
 from indexing.encoding.fake import WordEncoder
-from tests.service import settings_for
+from tests.service import settings_for, work
 
 TOPICS = ("river boat harbour", "bread oven flour", "engine piston valve", "violin string bow")
 MARKER = "zyzzyvine"
@@ -38,10 +37,6 @@ def page(topic: str, number: int, n_sections: int) -> str:
 
 def add(services: Services, source: str, text: str) -> None:
     intake.submit(services, intake.Submission(filename=source), BytesIO(text.encode()))
-
-
-def work(services: Services) -> None:
-    Worker(services, name="test").drain()
 
 
 def fill(services: Services) -> None:

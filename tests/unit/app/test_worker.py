@@ -27,7 +27,7 @@ from indexing.encoding.base import Progress
 from indexing.encoding.fake import WordEncoder
 from indexing.errors import EncoderError
 from indexing.types import Encoding
-from tests.service import settings_for
+from tests.service import settings_for, work
 from tests.unit.app.texts import PAGES, collection_id, ingest, sources, submit
 
 LEASE_SECONDS = 1.5  # three heartbeats fit in, on a busy machine too
@@ -113,7 +113,7 @@ def test_a_batch_that_fails_is_tried_again_later(
 
     accepted = [submit(services, source, text) for source, text in PAGES.items()]
     encoder.hook = fail
-    Worker(services).drain()
+    work(services)
     for item in accepted:
         job = job_of(services, item)
         assert (job.status, job.attempts, job.error_code) == ("todo", 1, code)
@@ -123,7 +123,7 @@ def test_a_batch_that_fails_is_tried_again_later(
     assert sources(services, "pot") == []
     encoder.hook = lambda: None
     hurry(services)
-    Worker(services).drain()
+    work(services)
     assert {job_of(services, item).status for item in accepted} == {"succeeded"}
     assert sources(services, "pot") == ["tea.md", *[s for s in sources(services, "pot") if s != "tea.md"]]
 
@@ -143,9 +143,9 @@ def test_when_the_attempts_are_used_up_the_document_has_failed(
     services = open_with(max_attempts=2)
     accepted = submit(services, "tea.md", PAGES["tea.md"])
     encoder.hook = fail
-    Worker(services).drain()
+    work(services)
     hurry(services)
-    Worker(services).drain()
+    work(services)
     job, document = job_of(services, accepted), document_of(services, accepted)
     assert (job.status, job.attempts, job.error_code) == ("failed", 2, "encoder_error")
     assert (document.status, document.error_code) == ("failed", "encoder_error")
@@ -199,11 +199,11 @@ def assert_cancelled(services: Services, accepted: intake.Accepted) -> None:
 def test_a_job_cancelled_while_its_worker_was_killed_leaves_its_document_failed(services: Services) -> None:
     accepted = begun_and_cancelled(services, "killed")
     time.sleep(1.1 * LEASE_SECONDS)
-    Worker(services).drain()
+    work(services)
     assert_cancelled(services, accepted)
     with services.write() as session:
         cancelling.retry(session, job_of(services, accepted).id)
-    Worker(services).drain()
+    work(services)
     assert document_of(services, accepted).status == "ready"
 
 
@@ -224,7 +224,7 @@ def test_a_cancelled_job_that_fails_leaves_its_document_failed(services: Service
         raise EncoderError("the model is broken")
 
     encoder.hook = cancel_and_fail
-    Worker(services).drain()
+    work(services)
     assert_cancelled(services, accepted)
 
 
@@ -233,10 +233,10 @@ def test_retrying_a_cancelled_job_that_was_overtaken_leaves_its_document_ready(s
     with services.write() as session:
         cancelling.cancel(session, job_of(services, accepted).id)
     submit(services, "tea.md", PAGES["tea.md"])
-    Worker(services).drain()
+    work(services)
     with services.write() as session:
         cancelling.retry(session, job_of(services, accepted).id)
-    Worker(services).drain()
+    work(services)
     assert document_of(services, accepted).status == "ready"
 
 
@@ -257,7 +257,7 @@ def test_cancelling_stops_the_encoding_and_only_of_what_was_cancelled(
             time.sleep(LEASE_SECONDS)  # more than a heartbeat: the worker learns of it
 
     encoder.hook = cancel_at_the_third
-    Worker(services).drain()
+    work(services)
     assert 3 < len(parts) < 8, "the rest of the book is not encoded, but the other document is"
     assert_cancelled(services, book)
     assert job_of(services, tea).status == "succeeded"
@@ -320,7 +320,7 @@ def test_a_worker_that_lost_its_lease_neither_publishes_nor_fails(
 
 
 def test_draining_ends_when_nothing_is_due(services: Services) -> None:
-    Worker(services).drain()
+    work(services)
     steps: list[int] = []
     submit(services, "tea.md", PAGES["tea.md"])
     Worker(services).drain(on_step=lambda: steps.append(1))
@@ -366,7 +366,7 @@ def test_a_document_deleted_in_work_is_not_served(services: Services, encoder: H
         intake.delete(services, accepted.document.id)
 
     encoder.hook = delete_once
-    Worker(services).drain()
+    work(services)
     assert sources(services, "pot") == sources(services, "lease") == ["leases.md"]
     assert job_of(services, accepted).status in ("succeeded", "cancelled")
     assert not services.store.path(accepted.document.content_hash).exists()
@@ -376,7 +376,7 @@ def test_a_build_is_a_job(services: Services) -> None:
     ingest(services, PAGES)
     with services.write() as session:
         job = jobs.enqueue(session, BUILD, collection_id=collection_id(services)).job
-    Worker(services).drain()
+    work(services)
     with services.read() as session:
         done = jobs.get(session, job.id)
         active = versions.active(session, collection_id(services))
@@ -396,7 +396,7 @@ def test_a_build_without_memory_says_so(services: Services, encoder: Hooked) -> 
         session.execute(delete(VectorRow))
         job = jobs.enqueue(session, BUILD, collection_id=collection_id(services)).job
     encoder.hook = fail
-    Worker(services).drain()
+    work(services)
     with services.read() as session:
         assert jobs.get(session, job.id).error_code == "out_of_memory"
 
