@@ -19,8 +19,9 @@ from app.cli.context import (
     print_json,
     services_for,
 )
+from app.cli.options import check_one_of
 from app.cli.progress import progress
-from app.cli.search import ModeOption, RerankOption
+from app.cli.search import GENERATORS, ModeOption, RerankOption
 from app.diagnosing import Asked, diagnose, golden_cases
 from app.diagnosis import TITLES, Diagnosis, Summary, read, summarise
 from app.searching import SearchRequest
@@ -57,10 +58,8 @@ def diagnose_command(
 
     Example: footnote diagnose questions.jsonl --collection manuals
     """
-    if mode is not None and mode not in MODES:
-        raise typer.BadParameter(f"one of {', '.join(MODES)}", param_hint="--mode")
-    if generator not in ("auto", "extractive", "llm"):
-        raise typer.BadParameter("one of auto, extractive, llm", param_hint="--generator")
+    check_one_of(mode, MODES, "--mode")
+    check_one_of(generator, GENERATORS, "--generator")
     with services_for(home) as services:
         cases = read(file) if file is not None else golden_cases(services, collection)
         asked = Asked(

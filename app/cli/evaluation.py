@@ -15,6 +15,7 @@ from rich.table import Table
 
 from app.cli.context import HomeOption, JsonOption, console, errors, print_json, read_settings, reported
 from app.cli.fusing import FuseOption, FusionOption, WeightsOption, read_fusion
+from app.cli.options import check_one_of
 from app.cli.progress import progress
 from app.cli.search import RerankOption, TransformOption
 from app.encoders import EncoderPool
@@ -90,12 +91,8 @@ def eval_command(
     """
     from retrievers.evaluation.report import Report
 
-    for chosen, known, option in (
-        (rerank, RERANKERS, "--rerank"),
-        (transform, TRANSFORMATIONS, "--transform"),
-    ):
-        if chosen is not None and chosen not in known:
-            raise typer.BadParameter(f"one of {', '.join(known)}", param_hint=option)
+    check_one_of(rerank, RERANKERS, "--rerank")
+    check_one_of(transform, TRANSFORMATIONS, "--transform")
     systems = _systems(mode, read_fusion(None, fuse, fusion, weights))
     command = shlex.join(["footnote", *sys.argv[1:]])
     report = Report(results=(), baseline=_baseline(baseline, systems), command=command)
@@ -137,8 +134,7 @@ def _systems(modes: list[str] | None, fusion: FusionSpec | None) -> list[System]
 
 def _baseline(wanted: str | None, systems: list[System]) -> str | None:
     labels = [system.label for system in systems]
-    if wanted is not None and wanted not in labels:
-        raise typer.BadParameter(f"one of {', '.join(labels)}", param_hint="--baseline")
+    check_one_of(wanted, labels, "--baseline")
     return (wanted or labels[0]) if len(labels) > 1 else None
 
 

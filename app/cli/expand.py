@@ -17,6 +17,7 @@ from app.cli.context import (
     print_json,
     services_for,
 )
+from app.cli.options import check_one_of
 from app.cli.progress import progress
 from app.db import collections
 from app.expanding import KINDS
@@ -45,8 +46,7 @@ def expand_command(
 
         footnote expand --kind questions --dry-run
     """
-    if kind not in KINDS:
-        raise typer.BadParameter(f"one of {', '.join(KINDS)}", param_hint="--kind")
+    check_one_of(kind, KINDS, "--kind")
     wanted = KINDS[kind]
     with services_for(home) as services:
         with services.read() as session:

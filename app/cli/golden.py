@@ -22,6 +22,7 @@ from app.cli.context import (
     print_json,
     services_for,
 )
+from app.cli.options import check_one_of
 from app.cli.progress import progress
 from app.db import collections, documents, versions
 from app.db import golden as questions
@@ -172,8 +173,7 @@ def generate_questions(
 
     Example: footnote golden generate --collection manuals -n 50
     """
-    if source not in ("auto", "llm", "sentences"):
-        raise typer.BadParameter("one of auto, llm, sentences", param_hint="--from")
+    check_one_of(source, ("auto", "llm", "sentences"), "--from")
     with services_for(home) as services:
         if remove_generated:
             n_removed = golden_generation.remove(services, collection)
@@ -228,8 +228,7 @@ def run_questions(
     """
     modes: list[str | None] = [*mode] if mode else [None]
     for name in modes:
-        if name is not None and name not in MODES:
-            raise typer.BadParameter(f"one of {', '.join(MODES)}", param_hint="--mode")
+        check_one_of(name, MODES, "--mode")
     if compare is not None and len(modes) > 1:
         raise typer.BadParameter("compare versions or modes, not both", param_hint="--compare")
     with services_for(home) as services:

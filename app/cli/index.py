@@ -21,6 +21,7 @@ from app.cli.context import (
     print_json,
     services_for,
 )
+from app.cli.options import check_one_of
 from app.cli.progress import progress
 from app.db import collections, versions
 from app.db.tables import IndexVersionRow
@@ -77,8 +78,7 @@ def build_index(
 
         footnote index build --chunker fine --set encoder.dim=128
     """
-    if chunker is not None and chunker not in PRESETS:
-        raise typer.BadParameter(f"one of {', '.join(PRESETS)}", param_hint="--chunker")
+    check_one_of(chunker, PRESETS, "--chunker")
     given = _read_settings(settings or [])
     sizes = {"chunker.max_tokens": max_tokens, "chunker.overlap_tokens": overlap_tokens}
     given |= {key: value for key, value in sizes.items() if value is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.table import Table
@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from app import cancelling, deleting
 from app.api.schemas.deletions import deleted_out, receipt_out
-from app.api.schemas.documents import document_out
-from app.api.schemas.jobs import job_out
+from app.api.schemas.documents import DocumentStatus, document_out
+from app.api.schemas.jobs import JobStatus, job_out
 from app.cli.context import (
     CollectionOption,
     HomeOption,
@@ -24,6 +24,7 @@ from app.cli.context import (
     read_object,
     services_for,
 )
+from app.cli.options import check_one_of
 from app.db import collections, documents, jobs
 from app.db.tables import DocumentRow, JobRow
 from app.deleting import Receipt
@@ -47,8 +48,7 @@ def list_documents(
     as_json: JsonOption = False,
 ) -> None:
     """The documents of a collection, the oldest first."""
-    if status not in (None, "pending", "processing", "ready", "failed"):
-        raise typer.BadParameter("one of pending, processing, ready, failed", param_hint="--status")
+    check_one_of(status, get_args(DocumentStatus), "--status")
     with services_for(home) as services, services.read() as session:
         row = collections.get_by_name(session, collection)
         page = documents.list_page(session, collection_id=row.id, status=status, limit=limit)  # type: ignore[arg-type]
@@ -263,8 +263,7 @@ def list_jobs(
     as_json: JsonOption = False,
 ) -> None:
     """Jobs, the newest first."""
-    if status not in (None, "todo", "doing", "succeeded", "failed", "cancelled"):
-        raise typer.BadParameter("one of todo, doing, succeeded, failed, cancelled", param_hint="--status")
+    check_one_of(status, get_args(JobStatus), "--status")
     with services_for(home) as services, services.read() as session:
         page = jobs.list_page(session, status=status, limit=limit)  # type: ignore[arg-type]
     shown = [job_out(row) for row in page.items]

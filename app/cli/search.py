@@ -24,6 +24,7 @@ from app.cli.context import (
     shown,
 )
 from app.cli.fusing import FuseOption, FusionOption, WeightsOption, read_fusion
+from app.cli.options import check_one_of
 from app.generation.base import Delta
 from app.rerankers import RERANKERS
 from app.searching import SearchRequest, SearchResult, search
@@ -46,6 +47,7 @@ RerankOption = Annotated[
     str | None,
     typer.Option("--rerank", help=f"Order the best hits anew: {', '.join(RERANKERS)}."),
 ]
+GENERATORS = ("auto", "extractive", "llm")
 EXCERPT = 240
 
 
@@ -116,8 +118,7 @@ def ask_command(
 
     Example: footnote ask "What happens to a job whose worker dies?"
     """
-    if generator not in (None, "auto", "extractive", "llm"):
-        raise typer.BadParameter("one of auto, extractive, llm", param_hint="--generator")
+    check_one_of(generator, GENERATORS, "--generator")
     with services_for(home) as services:
         n_passages = top_k or services.settings.answer.top_k
         request = search_request(query, collection, n_passages, mode, filters, transform, rerank)
@@ -178,12 +179,9 @@ def search_request(
     rerank: str | None = None,
 ) -> SearchRequest:
     """Raises BadParameter for what is not one of the modes, transformations or rerankers."""
-    if mode is not None and mode not in MODES:
-        raise typer.BadParameter(f"one of {', '.join(MODES)}", param_hint="--mode")
-    if transform is not None and transform not in TRANSFORMATIONS:
-        raise typer.BadParameter(f"one of {', '.join(TRANSFORMATIONS)}", param_hint="--transform")
-    if rerank is not None and rerank not in RERANKERS:
-        raise typer.BadParameter(f"one of {', '.join(RERANKERS)}", param_hint="--rerank")
+    check_one_of(mode, MODES, "--mode")
+    check_one_of(transform, TRANSFORMATIONS, "--transform")
+    check_one_of(rerank, RERANKERS, "--rerank")
     if not query.strip():
         raise typer.BadParameter("the query is empty", param_hint="QUERY")
     return SearchRequest(

@@ -17,6 +17,7 @@ from app.cli.context import (
     read_object,
     services_for,
 )
+from app.cli.options import check_one_of
 from app.cli.search import EXCERPT, FilterOption
 from app.similar import SimilarRequest, find_similar
 
@@ -50,8 +51,7 @@ def similar_command(
 
     Example: footnote similar --like "tea" --and "brewing || hot water" --not report-2019.pdf --by documents
     """
-    if by not in ("chunks", "documents"):
-        raise typer.BadParameter("one of chunks, documents", param_hint="--by")
+    check_one_of(by, ("chunks", "documents"), "--by")
     if not like and not also and not unlike:
         raise typer.BadParameter("name something with --like or --not", param_hint="--like")
     request = SimilarRequest(

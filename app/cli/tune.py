@@ -17,6 +17,7 @@ from app.cli.context import (
     print_json,
     services_for,
 )
+from app.cli.options import check_one_of
 from app.cli.progress import progress
 from app.db.tunings import StoredTuning
 from app.tuning import Tuned
@@ -56,8 +57,7 @@ def tune_command(
     """
     if show and reset:
         raise typer.BadParameter("show or reset, not both", param_hint="--show")
-    if mode is not None and mode not in GRIDS:
-        raise typer.BadParameter(f"one of {', '.join(GRIDS)}", param_hint="--mode")
+    check_one_of(mode, GRIDS, "--mode")
     with services_for(home) as services:
         if show:
             _show(tuning.show(services, collection), as_json)

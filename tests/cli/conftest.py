@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import app, context, evaluation, maintenance, serve, train
+from app.cli import app, context, evaluation, maintenance, serve, training_run
 from app.encoders import EncoderPool
 from app.services import open_services
 from indexing.encoding.fake import WordEncoder
@@ -81,7 +81,7 @@ def _command_without_a_model() -> Iterator[None]:
             patch.setattr(module, "open_services", opened)
         pool = partial(EncoderPool, load=lambda _spec, _dir: WordEncoder())
         patch.setattr(evaluation, "EncoderPool", pool)
-        patch.setattr(train, "EncoderPool", pool)
+        patch.setattr(training_run, "EncoderPool", pool)
         yield
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.cli import train as train_module
+from app.cli import training_run
 from app.services import open_services
 from app.training import export_collection
 from indexing.encoding.fake import WordEncoder
@@ -54,14 +54,14 @@ def test_ctrl_c_leaves_what_can_be_taken_up(
     footnote: Footnote, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    fit = train_module.train
+    fit = training_run.train
 
     def interrupted(*arguments: object, **named: object) -> object:
         signal.raise_signal(signal.SIGINT)
         return fit(*arguments, **named)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, "train", interrupted)
+        patch.setattr(training_run, "train", interrupted)
         done = footnote("train", "matryoshka", data, *FEW, "--out", out, code=1)
     assert "Stopped after 1 steps" in done.out
     assert footnote.json("train", "matryoshka", data, *FEW, "--out", out, "--resume")["steps"] == 4
