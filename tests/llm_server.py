@@ -22,7 +22,8 @@ class Reply:
     """One scripted reply.
 
     `text` is sent in pieces of `piece_chars` characters, each after `pause_seconds`; `silent_seconds` pass
-    before the status line. `body` replaces the whole body as it is. `ending` is how a stream ends: as it
+    before the status line. `body` replaces the whole body as it is; one that is no stream is sent in such
+    pieces where there are pauses. `ending` is how a stream ends: as it
     should, without its end mark, or with the connection closed amid a chunk. `echo_prompt` sends the
     user's message back instead of `text`.
     """
@@ -132,7 +133,10 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in reply.headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data)
+        n_bytes = reply.piece_chars if reply.pause_seconds else len(data)
+        for at in range(0, len(data), n_bytes):
+            self.owner.wait(reply.pause_seconds)
+            self.wfile.write(data[at : at + n_bytes])
 
     def _stream(self, reply: Reply, text: str) -> None:
         self.send_response(200)

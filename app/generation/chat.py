@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
+from math import isnan
 from typing import Any
 
 import httpx
@@ -26,6 +27,9 @@ from app.generation.errors import (
 
 _SAFE_CODE = re.compile(r"[A-Za-z0-9_.-]{1,60}")
 _LONGEST_EVENT = 1_000_000
+_LONGEST_BODY = 8_000_000
+_CHARS_A_TOKEN = 32
+"""More than any text has on average; what lies beyond `max_tokens` of these was not asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +101,8 @@ class ChatClient:
         """The parts of the completion as they arrive.
 
         A request that meets 429, 5xx or no connection is sent again while attempts and time last, after the
-        pause that the server asks for. Once the first byte is there, nothing is sent again.
+        pause that the server asks for. Once the first byte is there, nothing is sent again. A server that
+        goes far beyond `max_tokens` is read no further, and the answer counts as cut off there.
 
         Raises:
             GenerationError: one of its kinds, see `app.generation.errors`.
@@ -106,7 +111,7 @@ class ChatClient:
         for attempt in range(1, self._settings.max_attempts + 1):
             try:
                 with self._open(messages, deadline) as response:
-                    yield from _parts(response, deadline)
+                    yield from _limited(_parts(response, deadline), self._settings.max_tokens)
                     return
             except (LlmRateLimited, LlmUnavailable) as refused:
                 pause = self._pause(refused, attempt)
@@ -133,7 +138,7 @@ class ChatClient:
             ):
                 answering = True
                 if not response.is_success:
-                    raise _refusal(response)
+                    raise _refusal(response, deadline)
                 yield response
         except httpx.ConnectTimeout as exc:
             raise LlmTimeout("No connection to the language model's server in time.") from exc
@@ -161,9 +166,9 @@ class ChatClient:
         return body if self._settings.seed is None else body | {"seed": self._settings.seed}
 
 
-def _refusal(response: httpx.Response) -> GenerationError:
+def _refusal(response: httpx.Response, deadline: Deadline) -> GenerationError:
     status = response.status_code
-    said = _error_code(response)
+    said = _error_code(response, deadline)
     if status == 429:
         return LlmRateLimited(
             f"The language model's server refuses more requests for now (429{said}).",
@@ -177,12 +182,12 @@ def _refusal(response: httpx.Response) -> GenerationError:
     return LlmRejected(f"The language model's server refused the request ({status}{said}).")
 
 
-def _error_code(response: httpx.Response) -> str:
+def _error_code(response: httpx.Response, deadline: Deadline) -> str:
     """The server's own short code. Its message stays out: it may repeat the key or the prompt."""
     try:
-        error = json.loads(response.read())["error"]
+        error = json.loads(_body(response, deadline))["error"]
         codes = [error.get("code"), error.get("type")]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, LlmBadResponse):
         return ""
     return next((f", {code}" for code in codes if isinstance(code, str) and _SAFE_CODE.fullmatch(code)), "")
 
@@ -190,9 +195,11 @@ def _error_code(response: httpx.Response) -> str:
 def _retry_after(response: httpx.Response) -> float | None:
     value = response.headers.get("Retry-After", "")
     try:
-        return max(float(value), 0.0)
+        seconds = float(value)
     except ValueError:
         pass
+    else:
+        return None if isnan(seconds) else max(seconds, 0.0)
     try:
         return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
     except ValueError:
@@ -201,7 +208,7 @@ def _retry_after(response: httpx.Response) -> float | None:
 
 def _parts(response: httpx.Response, deadline: Deadline) -> Iterator[ChatPart]:
     if "json" in response.headers.get("Content-Type", ""):  # a server that does not stream
-        yield _part(_decoded(response.read().decode(errors="replace")), "message")
+        yield _part(_decoded(_body(response, deadline).decode(errors="replace")), "message")
         return
     ended = False
     for data in _events(response, deadline):
@@ -212,6 +219,28 @@ def _parts(response: httpx.Response, deadline: Deadline) -> Iterator[ChatPart]:
         yield part
     if not ended:
         raise LlmBadResponse("The language model's answer was cut off.")
+
+
+def _limited(parts: Iterator[ChatPart], max_tokens: int) -> Iterator[ChatPart]:
+    """The parts until there is more text than so many tokens can hold."""
+    left = max_tokens * _CHARS_A_TOKEN
+    for part in parts:
+        if len(part.text) > left:
+            yield replace(part, text=part.text[:left], finish_reason="length")
+            return
+        left -= len(part.text)
+        yield part
+
+
+def _body(response: httpx.Response, deadline: Deadline) -> bytes:
+    """The whole body of a response that is not a stream."""
+    body = bytearray()
+    for piece in response.iter_bytes():
+        deadline.check()
+        body += piece
+        if len(body) > _LONGEST_BODY:
+            raise LlmBadResponse("The language model's server sent more than any answer is long.")
+    return bytes(body)
 
 
 def _events(response: httpx.Response, deadline: Deadline) -> Iterator[str]:
@@ -232,7 +261,7 @@ def _events(response: httpx.Response, deadline: Deadline) -> Iterator[str]:
 def _decoded(data: str) -> dict[str, Any]:
     try:
         value = json.loads(data)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise LlmBadResponse("The language model's server sent something other than JSON.") from exc
     if not isinstance(value, dict):
         raise LlmBadResponse("The language model's server sent JSON of another shape.")
@@ -255,8 +284,10 @@ def _part(value: dict[str, Any], field_name: str) -> ChatPart:
             if usage
             else None
         )
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as exc:
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError, OverflowError) as exc:
         raise LlmBadResponse("The language model's server sent JSON of another shape.") from exc
     if not isinstance(text, str):
         raise LlmBadResponse("The language model's server sent JSON of another shape.")
-    return ChatPart(text=text, finish_reason=finish_reason, usage=counted)
+    # JSON can hold half of a surrogate pair, which no text can.
+    readable = text.encode(errors="replace").decode()
+    return ChatPart(text=readable, finish_reason=finish_reason, usage=counted)

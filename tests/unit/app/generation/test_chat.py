@@ -73,6 +73,18 @@ def test_a_server_that_does_not_stream_is_understood() -> None:
     assert ask(Reply(text="All at once.", stream=False))[0] == "All at once."
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_server_that_does_not_stop_is_cut_off(stream: bool) -> None:
+    text, parts, _ = ask(Reply(text="word " * 2000, piece_chars=1000, stream=stream), max_tokens=10)
+    assert len(text) == 320
+    assert parts[-1].finish_reason == "length"
+
+
+def test_half_a_surrogate_pair_is_no_text() -> None:
+    body = '{"choices": [{"message": {"content": "so \\ud800 so"}, "finish_reason": "stop"}]}'
+    assert ask(Reply(body=body))[0] == "so ? so"
+
+
 @pytest.mark.parametrize(
     "refusal",
     [
@@ -80,10 +92,11 @@ def test_a_server_that_does_not_stream_is_understood() -> None:
         Reply(status=429),
         Reply(status=429, headers={"Retry-After": "Thu, 01 Jan 2015 00:00:00 GMT"}),
         Reply(status=429, headers={"Retry-After": "soon"}),
+        Reply(status=429, headers={"Retry-After": "nan"}),
         Reply(status=503, headers={"Retry-After": "0.01"}),
         Reply(status=500),
     ],
-    ids=["429, 0 s", "429", "429, a date", "429, nonsense", "503, 0.01 s", "500"],
+    ids=["429, 0 s", "429", "429, a date", "429, nonsense", "429, no number", "503, 0.01 s", "500"],
 )
 def test_a_passing_refusal_is_tried_again(refusal: Reply) -> None:
     text, _, server = ask(refusal, refusal, OK)
@@ -104,9 +117,14 @@ def test_the_pause_asked_for_is_kept() -> None:
         ([Reply(status=502, body="<html>", content_type="text/html")], LlmUnavailable),
         ([Reply(status=401)], LlmRejected),
         ([Reply(status=400, body='{"error": "no"}')], LlmRejected),
+        ([Reply(status=400, body="[" * 100_000)], LlmRejected),
+        ([Reply(status=400, body=" " * 9_000_000)], LlmRejected),
         ([Reply(status=302, headers={"Location": "/elsewhere"})], LlmRejected),
         ([Reply(body="not json")], LlmBadResponse),
         ([Reply(body="[1]")], LlmBadResponse),
+        ([Reply(body="[" * 100_000)], LlmBadResponse),
+        ([Reply(body=" " * 9_000_000 + "{}")], LlmBadResponse),
+        ([Reply(body='{"usage": {"prompt_tokens": Infinity, "completion_tokens": 1}}')], LlmBadResponse),
         ([Reply(body='{"choices": [7]}')], LlmBadResponse),
         ([Reply(body='{"choices": [{"message": {"content": 5}}]}')], LlmBadResponse),
         ([Reply(body="data: {oops\n\n", content_type="text/event-stream")], LlmBadResponse),
@@ -141,8 +159,13 @@ def test_a_pause_beyond_the_deadline_is_not_waited_for() -> None:
 
 @pytest.mark.parametrize(
     "reply",
-    [Reply(text="x", silent_seconds=5), Reply(text="x" * 400, pause_seconds=0.05)],
-    ids=["silent", "dripping"],
+    [
+        Reply(text="x", silent_seconds=5),
+        Reply(text="x" * 400, pause_seconds=0.05),
+        Reply(text="x" * 400, stream=False, pause_seconds=0.05),
+        Reply(status=500, body=" " * 400, pause_seconds=0.05),
+    ],
+    ids=["silent", "dripping", "dripping without a stream", "dripping refusal"],
 )
 def test_the_deadline_holds(reply: Reply) -> None:
     started = time.monotonic()
