@@ -84,7 +84,7 @@ def search(services: Services, request: SearchRequest) -> SearchResult:
     """
     timings = Timings()
     mode = _mode(services, request)
-    spec = _spec(mode, request.fusion)
+    spec = spec_of(mode, request.fusion)
     transforming = chosen_transformation(services, request)
     with timings.stage("filter"), services.read() as session:
         collection = collections.get_by_name(session, request.collection)
@@ -103,6 +103,8 @@ def search(services: Services, request: SearchRequest) -> SearchResult:
         )
     with timings.stage("open"):
         index = tuned(_open(services, request, collection.id, version_id), tuning)
+        if mode == "fused":
+            spec = spec_of(mode, request.fusion or index.resources.tuning.fusion)
     notes: list[str] = []
     pipeline = _pipeline(services, request, index, spec, transforming, timings, notes.append)
     found = pipeline.run(
@@ -144,7 +146,10 @@ def tuned(index: OpenIndex, tuning: StoredTuning | None) -> OpenIndex:
     """The index with what was learned for its collection in place of the settings."""
     if tuning is None:
         return index
-    resources = replace(index.resources, tuning=replace(index.resources.tuning, **tuning.values))
+    values = dict(tuning.values)
+    if "fusion" in values:
+        values["fusion"] = FusionSpec.of_values(values["fusion"])
+    resources = replace(index.resources, tuning=replace(index.resources.tuning, **values))
     return replace(index, resources=resources)
 
 
@@ -154,7 +159,8 @@ def _mode(services: Services, request: SearchRequest) -> Mode:
     return request.mode or services.settings.search.mode
 
 
-def _spec(mode: Mode, fusion: FusionSpec | None) -> ModeSpec:
+def spec_of(mode: Mode, fusion: FusionSpec | None) -> ModeSpec:
+    """How a mode is made. Raises InvalidRequest (`invalid_fusion`)."""
     try:
         return mode_spec(mode, fusion)
     except ValueError as error:

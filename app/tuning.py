@@ -20,19 +20,32 @@ from app.db.golden import GoldenQuestion
 from app.db.tunings import StoredTuning
 from app.db.types import utc_now
 from app.errors import InvalidRequest
-from app.searching import load_passages, tuned
+from app.searching import load_passages, spec_of, tuned
+from retrievers.base import Retriever
 from retrievers.evaluation.significance import Doubles
-from retrievers.modes import MODES, Resources
+from retrievers.fused import FusedRetriever, FusionSpec
+from retrievers.modes import fused_parts
 from retrievers.pipeline import MARGIN, Pipeline
-from retrievers.tuning import GRIDS, MIN_QUESTIONS, Decision, Setting, decide, settings_to_try
+from retrievers.tuning import (
+    GRIDS,
+    MIN_QUESTIONS,
+    Decision,
+    Setting,
+    decide,
+    settings_to_try,
+    weights_to_try,
+)
 from retrievers.types import Hit, Mode, Passage, Query
 
 if TYPE_CHECKING:
     from app.indexes import OpenIndex
     from app.services import Services
+    from retrievers.modes import ModeSpec
 
 TOP_K = golden.TOP_K
 METRIC: golden.Metric = "ndcg"
+TUNABLE: tuple[Mode, ...] = (*GRIDS, "fused")
+"""The modes that have something to learn."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -53,6 +66,7 @@ def tune(
     collection: str,
     *,
     mode: Mode | None = None,
+    fusion: FusionSpec | None = None,
     n_synthetic: int = 0,
     min_questions: int = MIN_QUESTIONS,
     dry_run: bool = False,
@@ -61,11 +75,12 @@ def tune(
 ) -> Tuned:
     """Learns the settings of a mode (None: that of the settings) for a collection, and keeps what helps.
 
-    On the golden questions, or on `n_synthetic` made from the collection, which are not kept. Raises
-    CollectionNotFound, InvalidRequest (`nothing_to_tune`, `no_questions`), and what `search` raises.
+    With a `fusion`, or the mode `fused`, the weights of what is fused; searches in that mode that name no
+    fusion then take this one. On the golden questions, or on `n_synthetic` made from the collection, which
+    are not kept. Raises CollectionNotFound, InvalidRequest (`nothing_to_tune`, `invalid_fusion`,
+    `no_questions`), and what `search` raises.
     """
-    chosen = mode or services.settings.search.mode
-    check(chosen)
+    chosen = chosen_mode(services, mode, fusion)
     with services.read() as session:
         row = collections.get_by_name(session, collection)
         asked: Sequence[GoldenQuestion] = questions.list_all(session, row.id)
@@ -80,8 +95,10 @@ def tune(
             code="no_questions",
         )
     index = tuned(services.indexes.serving(row.id, row.active_version_id), stored)
-    settings = settings_to_try(chosen, index.resources.tuning)
-    values = _values(services, row.id, index, chosen, asked, settings, progress)
+    fused = (fusion or index.resources.tuning.fusion) if chosen == "fused" else None
+    settings = settings_to_try(chosen, index.resources.tuning) if fused is None else weights_to_try(fused)
+    ways = _ways(index, chosen, settings) if fused is None else _fusions(index, fused, settings)
+    values = _values(services, row.id, ways, asked, progress)
     if not len(values):
         raise InvalidRequest("All that the questions expect is stale.", code="no_questions")
     decision = decide(values, settings, min_questions=min_questions, seed=seed)
@@ -95,16 +112,28 @@ def tune(
     if found.kept:
         with services.write() as session:
             before = {} if stored is None else stored.values
-            tunings.put(session, row.id, {**before, **decision.chosen}, _evidence(found, index, settings))
+            learned = (
+                decision.chosen if fused is None else {"fusion": fused.weighed(decision.chosen).values()}
+            )
+            tunings.put(session, row.id, {**before, **learned}, _evidence(found, index, settings, fused))
     return found
 
 
-def check(mode: Mode) -> None:
-    """Raises InvalidRequest (`nothing_to_tune`) for a mode without weights to learn."""
-    if mode not in GRIDS:
+def chosen_mode(services: Services, mode: Mode | None, fusion: FusionSpec | None) -> Mode:
+    """The mode whose weights are to be learned.
+
+    Raises InvalidRequest: `nothing_to_tune` for a mode without any, or a fusion of one retriever, and
+    `invalid_fusion`.
+    """
+    chosen: Mode = mode or ("fused" if fusion is not None else services.settings.search.mode)
+    spec_of(chosen, fusion)
+    if chosen not in TUNABLE:
         raise InvalidRequest(
-            f"The mode {mode} has nothing to learn: {', '.join(GRIDS)}.", code="nothing_to_tune"
+            f"The mode {chosen} has nothing to learn: {', '.join(TUNABLE)}.", code="nothing_to_tune"
         )
+    if fusion is not None and len(fusion.retrievers) < 2:
+        raise InvalidRequest("A fusion of one retriever has no weights to learn.", code="nothing_to_tune")
+    return chosen
 
 
 def show(services: Services, collection: str) -> StoredTuning | None:
@@ -134,8 +163,11 @@ def _as_questions(made: golden_generation.Generated) -> list[GoldenQuestion]:
     ]
 
 
-def _evidence(found: Tuned, index: OpenIndex, settings: Sequence[Setting]) -> Mapping[str, Any]:
+def _evidence(
+    found: Tuned, index: OpenIndex, settings: Sequence[Setting], fused: FusionSpec | None
+) -> Mapping[str, Any]:
     return {
+        **({} if fused is None else {"fusion": fused.values()}),
         "mode": found.mode,
         "metric": found.metric,
         "questions": "golden" if found.generator is None else found.generator,
@@ -150,16 +182,13 @@ def _evidence(found: Tuned, index: OpenIndex, settings: Sequence[Setting]) -> Ma
 def _values(
     services: Services,
     collection_id: int,
-    index: OpenIndex,
-    mode: Mode,
+    ways: Sequence[Pipeline],
     asked: Sequence[GoldenQuestion],
-    settings: Sequence[Setting],
     progress: Progress | None,
 ) -> Doubles:
-    """The metric of every question that is not stale under every setting, shape (n_questions, n_settings)."""
+    """The metric of every question that is not stale in every way, shape (n_questions, n_ways)."""
     with services.read() as session:
         targets = golden.targets_of(session, collection_id, asked)
-    ways = [_way(index, mode, setting) for setting in settings]
     rows = []
     for done, question in enumerate(asked, start=1):
         if not all(isinstance(targets[item], str) for item in question.expected):
@@ -171,19 +200,62 @@ def _values(
             rows.append([outcome.values[METRIC] for outcome in outcomes if outcome.values is not None])
         if progress is not None:
             progress("ask", done, len(asked))
-    return np.array(rows, dtype=np.float64).reshape(len(rows), len(settings))
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(ways))
 
 
-def _way(index: OpenIndex, mode: Mode, setting: Setting) -> Pipeline:
-    """The steps of a search under a setting: those that the search takes when it is adopted."""
-    resources: Resources = index.resources
-    spec = MODES[mode]
+def _ways(index: OpenIndex, mode: Mode, settings: Sequence[Setting]) -> list[Pipeline]:
+    """For each setting the steps of a search under it: those that the search takes when it is adopted."""
+    resources, spec = index.resources, spec_of(mode, None)
+    return [
+        _pipeline(
+            index,
+            spec,
+            spec.build(replace(resources, tuning=replace(resources.tuning, **setting))),  # type: ignore[arg-type]
+        )
+        for setting in settings
+    ]
+
+
+def _fusions(index: OpenIndex, fusion: FusionSpec, weights: Sequence[Setting]) -> list[Pipeline]:
+    """For each of the weights the steps of a search with them; the lists that are fused are searched once."""
+    parts = {
+        name: replace(part, retriever=_Remembering(part.retriever))
+        for name, part in fused_parts(index.resources, fusion).items()
+    }
+    candidate_k = index.resources.tuning.candidate_k
+    return [
+        _pipeline(
+            index,
+            spec_of("fused", fusion),
+            FusedRetriever(parts, fusion.weighed(chosen), candidate_k=candidate_k),
+        )
+        for chosen in weights
+    ]
+
+
+def _pipeline(index: OpenIndex, spec: ModeSpec, retriever: Retriever) -> Pipeline:
     return Pipeline(
-        retriever=spec.build(replace(resources, tuning=replace(resources.tuning, **setting))),  # type: ignore[arg-type]
+        retriever=retriever,
         encoder=index.encoder,
         needs_vector=spec.needs_vector,
         needs_tokens=spec.needs_tokens,
     )
+
+
+class _Remembering:
+    """Gives what it gave when it is asked the same once more, and forgets it when it is asked another."""
+
+    def __init__(self, retriever: Retriever) -> None:
+        self._retriever = retriever
+        self._queries: Sequence[Query] = ()
+        self._found: dict[int, list[list[Hit]]] = {}
+
+    def retrieve(self, queries: Sequence[Query], top_k: int) -> list[list[Hit]]:
+        if queries is not self._queries:
+            self._queries, self._found = queries, {}
+        if top_k not in self._found:
+            self._found[top_k] = self._retriever.retrieve(queries, top_k)
+        return self._found[top_k]
 
 
 def _ranked(ways: Sequence[Pipeline], text: str) -> list[list[Hit]]:

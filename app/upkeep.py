@@ -32,6 +32,7 @@ from indexing.encoding.factory import EncoderSpec
 from indexing.errors import IndexVersionError
 from indexing.manifest import load_manifest
 from indexing.merging import merge_due, merge_version
+from retrievers.fused import FusionSpec
 
 if TYPE_CHECKING:
     from app.services import Services
@@ -114,7 +115,10 @@ def tree(services: Services, job: JobRow, say: Say) -> Mapping[str, Any]:
 def tune(services: Services, job: JobRow, say: Say) -> Mapping[str, Any]:
     with services.read() as session:
         name = collections.get(session, int(job.collection_id or 0)).name
-    return asdict(tuning.tune(services, name, **job.payload, progress=say))
+    wanted = dict(job.payload)
+    fusion = wanted.pop("fusion", None)
+    spec = None if fusion is None else FusionSpec.of_values(fusion)
+    return asdict(tuning.tune(services, name, **wanted, fusion=spec, progress=say))
 
 
 HANDLERS: Mapping[str, Handler] = {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,25 @@ class FusionSpec:
         """
         weighed = {name: f"{name}*{weight:g}" for name, weight in self.weights.items()}
         return f"{self.method}({','.join(weighed.get(name, name) for name in self.retrievers)})"
+
+    def weighed(self, weights: Mapping[str, float]) -> FusionSpec:
+        """The same with these weights; `rrf`, which has none, becomes `weighted_rrf`."""
+        method = "weighted_rrf" if self.method == "rrf" else self.method
+        return replace(self, method=method, weights=dict(weights))
+
+    def values(self) -> dict[str, Any]:
+        """The fusion as JSON has it; `of_values` reads it."""
+        return {
+            "retrievers": list(self.retrievers),
+            "method": self.method,
+            "weights": dict(self.weights),
+            "k": self.k,
+        }
+
+    @classmethod
+    def of_values(cls, values: Mapping[str, Any]) -> FusionSpec:
+        """What `values` gave. Raises ValueError for what makes no sense."""
+        return cls(**{**values, "retrievers": tuple(values["retrievers"])})
 
     def _check_weights(self) -> None:
         strangers = sorted(set(self.weights) - set(self.retrievers))

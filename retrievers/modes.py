@@ -38,7 +38,10 @@ Texts = Callable[[Sequence[ChunkId]], Sequence[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
-    """What can be set of retrieval; `candidate_k` is how many chunks each retriever gives to fusion."""
+    """What can be set of retrieval; `candidate_k` is how many chunks each retriever gives to fusion.
+
+    `fusion` is what the mode `fused` fuses where none is named.
+    """
 
     alpha: float = ALPHA
     rrf_k: int = RRF_K
@@ -47,6 +50,7 @@ class Tuning:
     funnel_steps: FunnelSteps = "two"
     tree: TreeTuning = field(default_factory=TreeTuning)
     maxsim_weight: float = MAXSIM_WEIGHT
+    fusion: FusionSpec = field(default_factory=FusionSpec)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +219,7 @@ MODES: Mapping[Mode, ModeSpec] = {
         score=lambda it, query, chunk_ids: LateInteractionRetriever(it.snapshot).score(query, chunk_ids),
     ),
     "fused": ModeSpec(
-        title="any retrievers that are named, fused as is said", build=lambda it: _fused(it, FusionSpec())
+        title="any retrievers that are named, fused as is said", build=lambda it: _fused(it, it.tuning.fusion)
     ),
     "funnel": ModeSpec(
         title="meaning, by the first dimensions and then by the whole vectors",
@@ -283,8 +287,12 @@ def mode_spec(mode: Mode, fusion: FusionSpec | None = None) -> ModeSpec:
 
 
 def _fused(resources: Resources, fusion: FusionSpec) -> Retriever:
-    parts = {name: _part(resources, MODES[cast(Mode, name)]) for name in fusion.retrievers}
-    return FusedRetriever(parts, fusion, candidate_k=resources.tuning.candidate_k)
+    return FusedRetriever(fused_parts(resources, fusion), fusion, candidate_k=resources.tuning.candidate_k)
+
+
+def fused_parts(resources: Resources, fusion: FusionSpec) -> dict[str, Part]:
+    """What a fusion fuses, by name."""
+    return {name: _part(resources, MODES[cast(Mode, name)]) for name in fusion.retrievers}
 
 
 def _part(resources: Resources, spec: ModeSpec) -> Part:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, pairwise, product
+from math import comb
 from typing import Literal
 
 import numpy as np
 
 from retrievers.evaluation.significance import Doubles, bootstrap_interval
+from retrievers.fused import FusionSpec
 from retrievers.modes import Tuning
 from retrievers.types import Mode
 
@@ -33,6 +35,9 @@ GRIDS: Mapping[Mode, Mapping[str, tuple[float, ...]]] = {
     "rrf": {"rrf_k": (1, 2, 5, 10, 20, 40, 60, 100)},
 }
 """By mode, the values that are tried of each field of `Tuning`."""
+
+MAX_WEIGHINGS = 70
+"""Of the retrievers of a fusion; and no finer than tenths."""
 
 Setting = Mapping[str, float]
 Verdict = Literal["adopted", "too_few_questions", "within_noise", "already_best"]
@@ -68,6 +73,28 @@ def settings_to_try(mode: Mode, present: Tuning) -> list[Setting]:
         return []
     now = {name: getattr(present, name) for name in grid}
     others = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    return [now, *(other for other in others if other != now)]
+
+
+def weights_to_try(fusion: FusionSpec) -> list[Setting]:
+    """The present weights first, then every other combination in even steps; each sums to 1.
+
+    A multiple of all weights gives the same order, so the sum is no loss.
+
+    >>> weights_to_try(FusionSpec(retrievers=("bm25", "dense"), weights={"dense": 3}, method="convex"))[:3]
+    [{'bm25': 0.25, 'dense': 0.75}, {'bm25': 0.0, 'dense': 1.0}, {'bm25': 0.1, 'dense': 0.9}]
+    """
+    names = fusion.retrievers
+    given = [fusion.weights.get(name, 1.0) for name in names]
+    now = {name: weight / sum(given) for name, weight in zip(names, given, strict=True)}
+    n_bars = len(names) - 1
+    steps = max(n for n in range(1, 11) if n == 1 or comb(n + n_bars, n_bars) <= MAX_WEIGHINGS)
+    others = []
+    # Bars among stars: what stands between two bars are the steps of one retriever.
+    for bars in combinations(range(steps + n_bars), n_bars):
+        edges = (-1, *bars, steps + n_bars)
+        sizes = [right - left - 1 for left, right in pairwise(edges)]
+        others.append({name: size / steps for name, size in zip(names, sizes, strict=True)})
     return [now, *(other for other in others if other != now)]
 
 

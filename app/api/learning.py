@@ -24,6 +24,7 @@ from app.diagnosis import Case, checked
 from app.rerankers import chosen_reranker
 from app.searching import SearchRequest
 from app.upkeep import TUNE
+from indexing.types import text_hash
 
 router = APIRouter(prefix="/v1", tags=["learning"])
 
@@ -32,7 +33,8 @@ router = APIRouter(prefix="/v1", tags=["learning"])
 def tune_collection(services: ServicesDep, name: CollectionName, body: TuneIn | None = None) -> IndexBuilding:
     """Starts a job that learns the weights of a collection's searches, and adopts them only if they help."""
     wanted = body or TuneIn()
-    tuning.check(wanted.mode or services.settings.search.mode)
+    fusion = None if wanted.fusion is None else wanted.fusion.spec()
+    tuning.chosen_mode(services, wanted.mode, fusion)
     with services.write() as session:
         owner = collections.get_by_name(session, name).id
         job = jobs.enqueue(
@@ -40,7 +42,7 @@ def tune_collection(services: ServicesDep, name: CollectionName, body: TuneIn | 
             TUNE,
             payload=wanted.model_dump(),
             collection_id=owner,
-            dedup_key=f"{TUNE}:{owner}:{wanted.mode}:{wanted.n_synthetic}:{wanted.dry_run}",
+            dedup_key=f"{TUNE}:{owner}:{text_hash(wanted.model_dump_json())}",
             max_attempts=services.settings.worker.max_attempts,
         ).job
     return IndexBuilding(job=job_out(job))

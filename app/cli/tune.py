@@ -17,11 +17,13 @@ from app.cli.context import (
     print_json,
     services_for,
 )
+from app.cli.fusing import FuseOption, FusionOption, WeightsOption, read_fusion
 from app.cli.options import check_one_of
 from app.cli.progress import progress
 from app.db.tunings import StoredTuning
-from app.tuning import Tuned
-from retrievers.tuning import GRIDS, MIN_QUESTIONS
+from app.tuning import TUNABLE, Tuned
+from retrievers.fused import FusionSpec
+from retrievers.tuning import MIN_QUESTIONS
 
 _VERDICTS = {
     "adopted": "adopted: searches of this collection use it from now on",
@@ -34,8 +36,11 @@ _VERDICTS = {
 def tune_command(
     collection: CollectionOption = "default",
     mode: Annotated[
-        str | None, typer.Option("--mode", "-m", help=f"{', '.join(GRIDS)}. [default: as searches are]")
+        str | None, typer.Option("--mode", "-m", help=f"{', '.join(TUNABLE)}. [default: as searches are]")
     ] = None,
+    fuse: FuseOption = None,
+    fusion: FusionOption = None,
+    weights: WeightsOption = None,
     synthetic: Annotated[
         int, typer.Option(min=0, help="Make so many questions for this instead of taking the golden ones.")
     ] = 0,
@@ -53,11 +58,17 @@ def tune_command(
     A setting is adopted only where the gain on questions that it was not chosen by has a 95 % interval above
     zero. It then takes the place of the settings for this collection.
 
+    With --fuse the weights of those modes are learned, beginning with --weights; then searches of the
+    collection in the mode `fused` that name no fusion of their own take them.
+
     Example: footnote tune --collection manuals --dry-run
+
+    Example: footnote tune --fuse bm25,dense,late --fusion convex
     """
     if show and reset:
         raise typer.BadParameter("show or reset, not both", param_hint="--show")
-    check_one_of(mode, GRIDS, "--mode")
+    check_one_of(mode, TUNABLE, "--mode")
+    wanted = read_fusion(mode, fuse, fusion, weights)
     with services_for(home) as services:
         if show:
             _show(tuning.show(services, collection), as_json)
@@ -73,6 +84,7 @@ def tune_command(
                 services,
                 collection,
                 mode=mode,  # type: ignore[arg-type]
+                fusion=wanted,
                 n_synthetic=synthetic,
                 min_questions=min_questions,
                 dry_run=dry_run,
@@ -117,4 +129,7 @@ def _print(found: Tuned) -> None:
 
 
 def _named(values: Any) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in values.items())
+    return ", ".join(
+        FusionSpec.of_values(value).label if name == "fusion" else f"{name} {value:g}"
+        for name, value in values.items()
+    )

@@ -20,6 +20,15 @@ def test_a_collection_is_tuned_by_a_job_and_questions_are_diagnosed(service: Ser
     nothing = {"values": {}, "evidence": None, "created_at": None}
     assert service.client.get(f"{address}/tuning").json() == nothing
     assert service.client.delete(f"{address}/tuning").json() == {"reset": False}
+    fusion = {"retrievers": ["bm25", "dense"], "method": "convex"}
+    reply = service.client.post(f"{address}/tune", json={"fusion": fusion})
+    assert reply.status_code == 202, reply.text
+    work(service.services)
+    job = service.client.get(f"/v1/jobs/{reply.json()['job']['id']}").json()
+    assert job["status"] == "succeeded", job
+    assert set(job["result"]["decision"]["chosen"]) == {"bm25", "dense"}
+    strange = service.client.post(f"{address}/tune", json={"fusion": fusion, "mode": "hybrid"})
+    assert (strange.status_code, strange.json()["code"]) == (422, "invalid_fusion")
     refused = service.client.post(f"{address}/tune", json={"mode": "bm25"})
     assert (refused.status_code, refused.json()["code"]) == (422, "nothing_to_tune")
 

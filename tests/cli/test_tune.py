@@ -18,6 +18,12 @@ def test_a_collection_is_tuned_shown_and_reset(footnote: Footnote, pages: Path) 
     assert footnote("tune", "--reset").out == "nothing was adopted\n"
     footnote("tune", "--mode", "magic", code=2)
     footnote("tune", "--show", "--reset", code=2)
+    fused = footnote.json("tune", "--fuse", "bm25,dense", "--fusion", "convex")
+    assert (fused["mode"], fused["decision"]["verdict"]) == ("fused", "too_few_questions")
+    assert sum(fused["decision"]["chosen"].values()) == 1
+    assert "best of all: bm25" in footnote("tune", "--mode", "fused").out
+    assert "--fuse" in footnote("tune", "--fuse", "bm25,magic", code=2).err
+    assert "nothing_to_tune" in footnote("tune", "--fuse", "bm25", code=1).err
     assert "collection_not_found" in footnote("tune", "--show", "-c", "nowhere", code=1).err
 
 

@@ -10,12 +10,16 @@ from pydantic import Field
 
 from app.api.schemas.base import CollectionName, Filters, Request, Response
 from app.api.schemas.golden import GoldenExpected
+from app.api.schemas.search import FusionIn
 from app.diagnosis import Diagnosis, summarise
 from retrievers.types import Mode
 
 
 class TuneIn(Request):
     mode: Mode | None = Field(None, description="Default: the `search.mode` setting")
+    fusion: FusionIn | None = Field(
+        None, description="What the mode `fused` fuses from now on; its weights are learned"
+    )
     n_synthetic: int = Field(
         0, ge=0, le=10_000, description="Make so many questions for this instead of taking the golden ones"
     )

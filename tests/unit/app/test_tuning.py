@@ -10,6 +10,7 @@ from app.db.golden import Expected
 from app.errors import InvalidRequest
 from app.searching import SearchRequest, search
 from app.services import Services
+from retrievers.fused import FusionSpec
 from tests.unit.app.texts import collection_id, ingest
 
 N = 32
@@ -60,6 +61,44 @@ def test_a_planted_gain_is_adopted_used_shown_and_undone(services: Services) -> 
     assert tuning.reset(services, "default")
     assert not tuning.reset(services, "default")
     assert first(services) != "page3.md"
+
+
+def test_the_weights_of_a_fusion_are_learned_and_used_where_none_is_named(services: Services) -> None:
+    plant(services)
+    fusion = FusionSpec(retrievers=("bm25", "dense", "prf"), method="convex", weights={"bm25": 0.1})
+
+    def fused(**fields: FusionSpec) -> str:
+        request = SearchRequest(query=asked(3), mode="fused", top_k=1, **fields)  # type: ignore[arg-type]
+        return search(services, request).passages[0].source
+
+    assert fused(fusion=fusion) != "page3.md"
+    done = tuning.tune(services, "default", fusion=fusion)
+    assert (done.mode, done.kept, done.decision.verdict) == ("fused", True, "adopted")
+    assert sum(done.decision.chosen.values()) == pytest.approx(1)
+    assert done.decision.chosen["bm25"] > 0.1
+    shown = tuning.show(services, "default")
+    assert shown is not None
+    learned = FusionSpec.of_values(shown.values["fusion"])
+    assert learned == fusion.weighed(done.decision.chosen)
+    assert shown.evidence["fusion"] == fusion.values()
+    assert fused() == "page3.md"
+    assert fused(fusion=fusion) != "page3.md"  # what a request names counts
+    assert first(services) != "page3.md"  # other modes have other weights
+
+    again = tuning.tune(services, "default", mode="fused")
+    assert again.decision.chosen.keys() == done.decision.chosen.keys()
+    assert not again.kept
+
+
+def test_what_is_no_fusion_is_refused(services: Services) -> None:
+    plant(services, 2)
+    with pytest.raises(InvalidRequest, match="magic") as refused:
+        tuning.tune(services, "default", fusion=FusionSpec(retrievers=("bm25", "magic")))
+    assert refused.value.code == "invalid_fusion"
+    with pytest.raises(InvalidRequest, match="hybrid"):
+        tuning.tune(services, "default", mode="hybrid", fusion=FusionSpec())
+    with pytest.raises(InvalidRequest, match="one retriever"):
+        tuning.tune(services, "default", fusion=FusionSpec(retrievers=("bm25",)))
 
 
 def test_too_few_questions_are_refused_whatever_the_gain(services: Services) -> None:

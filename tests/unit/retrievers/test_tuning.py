@@ -5,8 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from retrievers.fused import FusionSpec
 from retrievers.modes import MODES, Tuning
-from retrievers.tuning import GRIDS, decide, held_out_gains, settings_to_try
+from retrievers.tuning import (
+    GRIDS,
+    MAX_WEIGHINGS,
+    decide,
+    held_out_gains,
+    settings_to_try,
+    weights_to_try,
+)
 
 SETTINGS = [{"alpha": 0.8}, *({"alpha": step / 10} for step in range(8))]
 
@@ -76,3 +84,26 @@ def test_what_is_tried_begins_with_what_is_set_and_repeats_nothing() -> None:
         assert len({tuple(setting.items()) for setting in tried}) == len(tried) > 5
     assert settings_to_try("bm25", Tuning()) == []
     assert set(GRIDS) <= set(MODES)
+
+
+@pytest.mark.parametrize("n", range(2, 10))
+def test_weighings_are_all_those_of_even_steps(n: int) -> None:
+    names = tuple(MODES)[:n]
+    fusion = FusionSpec(retrievers=names, method="convex", weights={names[0]: 0.013})
+    now, *others = weights_to_try(fusion)
+    assert now[names[0]] == pytest.approx(0.013 / (n - 1 + 0.013))
+    assert all(sum(weights.values()) == pytest.approx(1) for weights in (now, *others))
+    assert len(others) <= MAX_WEIGHINGS
+    distinct = {tuple(weights[name] for name in names) for weights in others}
+    steps = round(1 / min(value for weights in distinct for value in weights if value))
+    naive = (
+        {
+            tuple(part / steps for part in parts)
+            for parts in np.ndindex(*(steps + 1,) * n)
+            if sum(parts) == steps
+        }
+        if (steps + 1) ** n < 200_000
+        else distinct
+    )
+    assert distinct == naive
+    assert steps == 10 if n <= 3 else steps < 10
