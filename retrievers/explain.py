@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from indexing.types import ChunkId, TokenVectors
 from retrievers.base import Retriever
 from retrievers.types import Hit, Passage, Query
@@ -157,8 +155,3 @@ def rerank_changes(before: Sequence[Passage], after: Sequence[Passage]) -> dict[
 def heading_length(passage: Passage) -> int:
     """Characters of the contextual text before the passage's own."""
     return len(passage.chunk.contextual_text) - len(passage.chunk.text)
-
-
-def total_share(places: Sequence[Place]) -> float:
-    """What the lists add up to."""
-    return float(np.sum([place.share or 0.0 for place in places]))

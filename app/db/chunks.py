@@ -70,13 +70,6 @@ def delete(session: Session, document_id: int, *, chunker: str | None = None) ->
     return _deleted(session, statement)
 
 
-def delete_chunker(session: Session, collection_id: int, chunker: str) -> int:
-    """Remove a collection's chunks under a chunker that no kept version uses; how many went."""
-    members = select(DocumentRow.id).where(DocumentRow.collection_id == collection_id)
-    statement = delete_from(ChunkRow).where(ChunkRow.chunker == chunker, ChunkRow.document_id.in_(members))
-    return _deleted(session, statement)
-
-
 def _deleted(session: Session, statement: Delete) -> int:
     returning = statement.returning(ChunkRow.id).execution_options(synchronize_session=False)
     gone = session.scalars(returning).all()

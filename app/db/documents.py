@@ -96,10 +96,6 @@ class Deleted:
     def n_chunks(self) -> int:
         return self.rows["chunks"]
 
-    @property
-    def n_revisions(self) -> int:
-        return self.rows["revisions"]
-
 
 def id_of(collection_name: str, source: str) -> int:
     """The id that a document of this source has or would have."""

@@ -1,8 +1,8 @@
 """Jobs as users see them: put in, looked at, cancelled, tried again.
 
-Put in: `enqueue` · `enqueue_all`. Steer: `cancel` · `retry`. Look: `get` · `live_of_document` ·
-`live_jobs_of_document` · `n_live` · `list_page` · `counts` · `oldest_waiting_seconds`. How a worker takes and
-ends them is in `app.db.queue`. The caller commits.
+Put in: `enqueue` · `enqueue_all`. Steer: `cancel` · `retry`. Look: `get` · `live_jobs_of_document` ·
+`n_live` · `list_page` · `counts` · `oldest_waiting_seconds`. How a worker takes and ends them is in
+`app.db.queue`. The caller commits.
 """
 
 from __future__ import annotations
@@ -215,12 +215,6 @@ def n_live(session: Session, document_ids: Iterable[int]) -> int:
             statement.where(JobRow.document_id.in_(batch), JobRow.status.in_(LIVE))
         ).one()
     return n_jobs
-
-
-def live_of_document(session: Session, document_id: int) -> JobRow | None:
-    """The newest job of a document that waits or is in work."""
-    live = live_jobs_of_document(session, document_id)
-    return live[-1] if live else None
 
 
 def list_page(

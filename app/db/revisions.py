@@ -1,10 +1,9 @@
 """The contents that a document has had: rows of `revisions`, by document and number.
 
-`get` · `newest` · `newest_with_text` · `accept` · `change` · `supersede` · `unreferenced` · `content_hashes`
-· `forget_superseded`. Texts: `n_text_parts` · `text_part` · `text_parts` · `whole_text` · `set_text_parts` ·
-`add_text_part` · `remove_text_parts`. What a document has of its user, not of the revision served:
-`own_title` · `own_metadata`. What becomes of a revision is in `app.db.documents` and `app.db.batches`. The
-caller commits.
+`get` · `newest` · `newest_with_text` · `accept` · `change` · `supersede` · `unreferenced` · `content_hashes`.
+Texts: `n_text_parts` · `text_part` · `text_parts` · `whole_text` · `set_text_parts` · `add_text_part` ·
+`remove_text_parts`. What a document has of its user, not of the revision served: `own_title` ·
+`own_metadata`. What becomes of a revision is in `app.db.documents` and `app.db.batches`. The caller commits.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import count
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Select, func, select, tuple_, update
 from sqlalchemy import delete as delete_from
@@ -22,8 +21,6 @@ from app.db.dialects import in_batches, insert
 from app.db.errors import RevisionNotFound
 from app.db.tables import DocumentRow, RevisionRow, TextPartRow
 from indexing.long_text import LongText, text_of_parts
-
-RevisionStatus = Literal["pending", "ready", "failed", "superseded"]
 
 
 def get(session: Session, document_id: int, number: int) -> RevisionRow:
@@ -202,17 +199,6 @@ def content_hashes(session: Session, *, collection_id: int | None = None) -> tup
             DocumentRow.collection_id == collection_id
         )
     return tuple(session.scalars(statement))
-
-
-def forget_superseded(session: Session, *, before: datetime) -> int:
-    """Remove the superseded revisions that were accepted before an instant; how many went."""
-    statement = (
-        delete_from(RevisionRow)
-        .where(RevisionRow.status == "superseded", RevisionRow.created_at < before)
-        .returning(RevisionRow.number)
-        .execution_options(synchronize_session=False)
-    )
-    return len(session.execute(statement).all())
 
 
 def own_title(document: DocumentRow, served: RevisionRow | None) -> str | None:

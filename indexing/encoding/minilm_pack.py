@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
-from indexing.encoding.identity import file_sha256, fingerprint
+from indexing.encoding.identity import fingerprint
 from indexing.encoding.onnx_encoder import OnnxEncoder
 from indexing.errors import EncoderError
+from indexing.files import sha256_of
 
 MODEL_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -86,7 +87,7 @@ def check_weights(folder: Path) -> None:
     """Raises EncoderError unless the folder holds the published weights."""
     path = folder / "model.safetensors"
     try:
-        found = file_sha256(path)
+        found = sha256_of(path)
     except OSError as exc:
         raise EncoderError(
             f"The weights of {MODEL_NAME} cannot be read: {exc}. Install {_PACKAGE} again."

@@ -24,8 +24,9 @@ import onnxruntime
 
 from indexing.encoding.base import Progress
 from indexing.encoding.characters import without_surrogates
-from indexing.encoding.identity import file_sha256, fingerprint
+from indexing.encoding.identity import fingerprint
 from indexing.errors import EncoderError
+from indexing.files import sha256_of
 from indexing.types import Encoding, Floats, TokenVectors
 
 _Pass = tuple[Floats, TokenVectors | None]
@@ -79,7 +80,7 @@ class OnnxEncoder:
         self._fingerprint = fingerprint(
             {
                 "graph": graph_identity,
-                "tokenizer": file_sha256(tokenizer_path),
+                "tokenizer": sha256_of(tokenizer_path),
                 "max_tokens": max_tokens,
                 "dim": self._dim,
                 "query_prompt": query_prompt,

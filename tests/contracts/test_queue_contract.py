@@ -553,8 +553,6 @@ class TestLooking:
         first, second = put(document_id=7), put(document_id=7, now=after(1))
         put(document_id=8)
         assert [job.id for job in call(jobs.live_jobs_of_document, 7)] == [first.id, second.id]
-        assert call(jobs.live_of_document, 7).id == second.id
-        assert call(jobs.live_of_document, 9) is None
 
     def test_whether_anything_is_due(self, put, take, call):
         assert not call(queue.anything_due, now=NOW)

@@ -92,12 +92,6 @@ class TestChunks:
         assert chunks.delete(session, document_ids[0], chunker=OTHER) == 1
         assert chunks.count(session) == 4
 
-    def test_of_a_chunker_that_no_version_uses_go(self, session, document_ids, collection):
-        chunks.insert(session, 1, CHUNKER, [chunk(document_ids[0], 0)])
-        chunks.insert(session, 1, OTHER, [chunk(document_ids[0], 0, "other", OTHER)])
-        assert chunks.delete_chunker(session, collection.id, OTHER) == 1
-        assert chunks.count(session) == 1
-
     def test_ids_are_sorted(self, session, document_ids, collection):
         kept = [chunk(document_id, ordinal) for document_id in document_ids for ordinal in range(5)]
         chunks.insert(session, 1, CHUNKER, kept)

@@ -7,7 +7,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from app.db import batches, chunks, collections, documents, revisions, versions
+from app.db import batches, chunks, collections, documents, versions
 from app.db.errors import CursorError, DocumentNotFound, InvalidText, MetadataError
 from app.db.filters import allowed_documents
 from tests.unit.app.db.papers import CHUNKER, LOADED, NOW, texts
@@ -166,7 +166,7 @@ class TestDeleting:
         ingest(upload("a"))
         upserted = upload("b", meta={"x": 1})
         removed = documents.delete(session, upserted.document.id)
-        assert (removed.n_chunks, removed.n_revisions) == (2, 2)
+        assert (removed.n_chunks, removed.rows["revisions"]) == (2, 2)
         assert removed.content_hashes == ("a" * 64, "b" * 64)
         last = collections.changes_since(session, collection.id, removed.change_number - 1)[-1]
         assert (last.kind, last.document_id) == ("delete", upserted.document.id)
@@ -190,12 +190,6 @@ class TestDeleting:
         assert chunks.count(session) == 0
         assert documents.list_page(session).items == []
         assert versions.list_all(session) == []
-
-    def test_superseded_revisions_are_forgotten_in_time(self, session, upload, ingest):
-        ingest(upload("a"))
-        ingest(upload("b"))
-        assert revisions.forget_superseded(session, before=NOW) == 0
-        assert revisions.forget_superseded(session, before=NOW + timedelta(seconds=1)) == 1
 
 
 class TestListing:
