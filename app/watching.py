@@ -17,7 +17,8 @@ import watchfiles
 from app.errors import FootnoteError
 from app.filing import Say
 from app.folders import identity_of
-from app.syncing import Options, Report, sync
+from app.sync_plans import Options
+from app.syncing import Report, sync
 
 if TYPE_CHECKING:
     from app.services import Services

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app import syncing
+from app import sync_plans, syncing
 from app.cli.context import (
     CollectionOption,
     HomeOption,
@@ -25,7 +25,8 @@ from app.cli.progress import progress
 from app.errors import FootnoteError
 from app.folders import Rules
 from app.services import Services
-from app.syncing import Estimate, Options, Plan, Report
+from app.sync_plans import Estimate, Options, Plan
+from app.syncing import Report
 from app.watching import watch
 
 SHOWN = 20
@@ -87,8 +88,8 @@ def sync_command(
             _watch(services, collection, folder, options)
             return
         if dry_run:
-            made = syncing.plan(services, collection, folder, options)
-            _print_plan(made, syncing.estimate(services, made), as_json)
+            made = sync_plans.plan(services, collection, folder, options)
+            _print_plan(made, sync_plans.estimate(services, made), as_json)
             made.check(options)
             return
         with progress(errors, quiet=as_json) as say:

@@ -17,14 +17,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import filing, following, golden, ingestion, intake, syncing
+from app import filing, following, golden, ingestion, intake, sync_plans, syncing
 from app.db import chunks, collections, documents, queue
 from app.db import golden as questions
 from app.db.golden import Expected
 from app.errors import Conflict, InvalidRequest
 from app.folders import Rules
 from app.services import Services
-from app.syncing import DEFAULTS, Options, Report
+from app.sync_plans import DEFAULTS, Options
+from app.syncing import Report
 from indexing.encoding.fake import WordEncoder
 from indexing.loaders import LoaderPool
 from tests.unit.app.texts import WORKER, Board, Loaders, collection_id, follow, sources
@@ -109,7 +110,7 @@ def test_after_a_sync_the_collection_is_the_folder(services: Services, states: l
             assert sorted([*report.added, *report.deleted, *moved]) == sorted(
                 set(before) ^ set(state(services))
             )
-            assert syncing.plan(services, "default", root, DEFAULTS).is_empty
+            assert sync_plans.plan(services, "default", root, DEFAULTS).is_empty
             again = run(services, root)
             assert (again.n_unchanged, again.failed) == (len(files), [])
         run(services, Path(name) / "docs", FORCED)
@@ -262,7 +263,7 @@ def test_size_and_time_are_trusted_unless_the_bytes_are_asked_for(
         raise AssertionError("a file was read")
 
     with monkeypatch.context() as patch:
-        patch.setattr(syncing, "digest", refuse)
+        patch.setattr(sync_plans, "digest", refuse)
         assert run(services, docs).n_unchanged == 3
     assert run(services, docs, Options(checksum=True)).changed == [str(docs / "tea.md")]
     assert state(services) == hashes(docs)
@@ -278,14 +279,14 @@ def test_a_file_changed_twice_within_one_tick_of_the_clock_is_noticed(services: 
 
 
 def test_a_plan_says_what_a_sync_does_and_writes_nothing(services: Services, docs: Path) -> None:
-    assert len(syncing.plan(services, "nowhere", docs, DEFAULTS).add) == 3
+    assert len(sync_plans.plan(services, "nowhere", docs, DEFAULTS).add) == 3
     run(services, docs)
     (docs / "tea.md").write_text("changed")
     (docs / "beans.md").rename(docs / "coffee.md")
     (docs / "sub" / "water.md").unlink()
     (docs / "new.md").write_text("new")
     before = state(services)
-    made = syncing.plan(services, "default", docs, DEFAULTS)
+    made = sync_plans.plan(services, "default", docs, DEFAULTS)
     assert state(services) == before
     report = run(services, docs)
     assert [file.source for file in made.add] == report.added == [str(docs / "new.md")]
@@ -295,14 +296,14 @@ def test_a_plan_says_what_a_sync_does_and_writes_nothing(services: Services, doc
 
 
 def test_an_estimate_comes_from_past_jobs_where_there_are_some(services: Services, docs: Path) -> None:
-    first = syncing.estimate(services, syncing.plan(services, "default", docs, DEFAULTS))
+    first = sync_plans.estimate(services, sync_plans.plan(services, "default", docs, DEFAULTS))
     n_bytes = sum(path.stat().st_size for path in docs.rglob("*.md"))
     assert (first.n_bytes, first.is_measured) == (n_bytes, False)
-    assert first.seconds == n_bytes / syncing.DEFAULT_BYTES_PER_SECOND
+    assert first.seconds == n_bytes / sync_plans.DEFAULT_BYTES_PER_SECOND
     run(services, docs)
     for path in list(docs.rglob("*.md")):
         path.with_suffix(".again.md").write_text(path.read_text() + " ")
-    second = syncing.estimate(services, syncing.plan(services, "default", docs, DEFAULTS))
+    second = sync_plans.estimate(services, sync_plans.plan(services, "default", docs, DEFAULTS))
     assert second.is_measured
     assert second.n_chunks == 3
     assert 0 < second.seconds < 60

@@ -12,7 +12,8 @@ import watchfiles
 from app import watching
 from app.errors import FootnoteError
 from app.services import Services
-from app.syncing import Options, Report
+from app.sync_plans import Options
+from app.syncing import Report
 from app.watching import looks, watch
 
 
