@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from app.db import chunks, expansions, nodes, versions
 from app.db.errors import DatabaseError
-from app.nodes import name_of
+from app.snapshots import nodes_name
 from indexing.encoding.base import Encoder
 from indexing.encoding.factory import EncoderSpec
 from indexing.errors import IndexingError, IndexMissing
@@ -25,10 +25,9 @@ from retrievers.tree import TreeTuning
 
 if TYPE_CHECKING:
     from app.db.engine import OpenSession
-    from app.encoders import EncoderPool
+    from app.encoders import EncoderPool, SparseEncoders
     from app.settings import SearchSettings
     from app.snapshots import SnapshotCache
-    from app.sparse import SparseEncoders
     from retrievers.types import Mode
 
 logger = logging.getLogger(__name__)
@@ -137,7 +136,7 @@ class Indexes:
             self._tried.discard(version_id)
         self._snapshots.forget(version_id)
         for kind in NODE_KINDS:
-            self._snapshots.forget(name_of(version_id, kind))
+            self._snapshots.forget(nodes_name(version_id, kind))
 
     def _forget_gone(self) -> None:
         """Lets go of versions that another process has removed."""
@@ -174,7 +173,7 @@ class Indexes:
     def _nodes(self, version_id: str, fingerprint: str) -> Nodes:
         def opened(kind: NodeKind) -> Snapshot | None:
             try:
-                return self._snapshots.get(name_of(version_id, kind), fingerprint)
+                return self._snapshots.get(nodes_name(version_id, kind), fingerprint)
             except IndexMissing:
                 return None
 

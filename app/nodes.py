@@ -21,6 +21,7 @@ from app.db.chunks import ChunkText
 from app.db.dialects import in_batches
 from app.db.tables import IndexVersionRow
 from app.preparing import vectors_of
+from app.snapshots import nodes_name
 from indexing.encoding.base import Progress
 from indexing.encoding.factory import EncoderSpec
 from indexing.errors import IndexMissing, IndexVersionError
@@ -53,13 +54,8 @@ class Difference:
         return not len(self.lost) and not len(self.extra)
 
 
-def name_of(version_id: str, kind: NodeKind) -> str:
-    """Where the index of a kind is, below the folder of the index versions."""
-    return f"{version_id}/{NODES_NAME}/{kind}"
-
-
 def directory_of(services: Services, version_id: str, kind: NodeKind) -> Path:
-    return services.settings.indexes_dir / name_of(version_id, kind)
+    return services.settings.indexes_dir / nodes_name(version_id, kind)
 
 
 def present(services: Services, version_id: str) -> Iterator[tuple[NodeKind, Path]]:
@@ -173,7 +169,7 @@ def _entries(services: Services, row: IndexVersionRow, node_ids: Ids) -> Iterato
 def remove(services: Services, version_id: str) -> None:
     """Removes the node indexes of a version; `follow` makes them anew."""
     for kind, directory in present(services, version_id):
-        services.snapshots.forget(name_of(version_id, kind))
+        services.snapshots.forget(nodes_name(version_id, kind))
         shutil.rmtree(directory, ignore_errors=True)
 
 

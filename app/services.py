@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.db import collections, migration
 from app.db.engine import create_engine, session_factory
-from app.encoders import EncoderPool, LoadEncoder
+from app.encoders import EncoderPool, LoadEncoder, SparseEncoders
 from app.errors import InvalidRequest
 from app.generation.base import Generator
 from app.generation.factory import extractive_generator, llm_generator
@@ -22,7 +22,6 @@ from app.language_model import language_model
 from app.places import Places
 from app.settings import ChunkerSettings, EncoderSettings, Settings
 from app.snapshots import SnapshotCache
-from app.sparse import SparseEncoders
 from app.store import FileStore
 from indexing.chunking import ChunkerSpec
 from indexing.device_scan import open_device

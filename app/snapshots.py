@@ -8,9 +8,16 @@ from pathlib import Path
 
 from indexing.device_scan import DeviceScans
 from indexing.errors import IndexDamaged, IndexMissing
+from indexing.nodes import NodeKind
 from indexing.snapshot import Snapshot, check_encoder
+from indexing.version import NODES_NAME
 
 Stamp = tuple[int, int]
+
+
+def nodes_name(version_id: str, kind: NodeKind) -> str:
+    """Where the index of a version's nodes is, below the folder of the index versions."""
+    return f"{version_id}/{NODES_NAME}/{kind}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ encoder its sparse vectors are of; what is set counts when a version is made.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,63 +15,17 @@ import numpy as np
 from app.db import inventory, vectors
 from app.db.chunks import ChunkText
 from app.db.tables import IndexVersionRow
-from indexing.encoding.sparse import SparseEncoder, SparseSpec, load_sparse_encoder, sparse_settings
-from indexing.errors import EncoderMismatch
-from indexing.manifest import VersionSpec
+from indexing.encoding.sparse import SparseEncoder, sparse_settings
 from indexing.snapshot import Snapshot
 from indexing.sparse_codes import SparseCodes
 from indexing.types import Scalar
 
 if TYPE_CHECKING:
     from app.services import Services
-    from app.settings import SparseSettings
 
 TEXTS_A_SAVE = 256
 
-Load = Callable[[SparseSpec], SparseEncoder]
 Say = Callable[[str, int, int], None]
-
-
-class SparseEncoders:
-    """The sparse encoders that this process has loaded, each once, when it is first asked for."""
-
-    def __init__(self, settings: SparseSettings, load: Load = load_sparse_encoder) -> None:
-        self._settings = settings
-        self._load = load
-        self._loaded: dict[SparseSpec, SparseEncoder] = {}
-        self._lock = threading.Lock()
-
-    def set_up(self) -> SparseEncoder | None:
-        """The encoder for new index versions; None where none is set. Raises EncoderError."""
-        if not self._settings.model:
-            return None
-        return self.get(SparseSpec(**self._settings.model_dump()))
-
-    def of_version(self, spec: VersionSpec) -> SparseEncoder | None:
-        """The encoder that a version was made with; None where it has no sparse vectors.
-
-        Raises EncoderError, and EncoderMismatch where the model is not the same any more.
-        """
-        if spec.sparse_fingerprint is None:
-            return None
-        max_terms = int(spec.settings.get("sparse_max_terms", 0)) or None
-        encoder = self.get(
-            SparseSpec(
-                model=str(spec.settings["sparse_model"]), max_terms=max_terms, device=self._settings.device
-            )
-        )
-        if encoder.fingerprint != spec.sparse_fingerprint:
-            raise EncoderMismatch(
-                f"The sparse vectors of index version {spec.version} were made with {encoder.name} as "
-                f"{spec.sparse_fingerprint}, but it is {encoder.fingerprint} now. Run `footnote index build`."
-            )
-        return encoder
-
-    def get(self, spec: SparseSpec) -> SparseEncoder:
-        with self._lock:
-            if spec not in self._loaded:
-                self._loaded[spec] = self._load(spec)
-            return self._loaded[spec]
 
 
 def version_settings(services: Services) -> dict[str, Scalar]:

@@ -5,13 +5,13 @@ The one list that the service, the commands and the evaluation choose from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
 from indexing.encoding.sparse import SparseEncoder
 from indexing.snapshot import Snapshot
-from indexing.types import ChunkId, Floats, Ids
+from indexing.types import Floats, Ids
 from retrievers.base import Retriever
 from retrievers.bm25 import Bm25Retriever
 from retrievers.dense import DenseRetriever, query_vector
@@ -30,10 +30,7 @@ from retrievers.questions import QuestionsRetriever
 from retrievers.rm3 import Rm3Retriever
 from retrievers.sparse import SparseRetriever
 from retrievers.tree import CollapsedTreeRetriever, Tree, TreeTraversalRetriever, TreeTuning
-from retrievers.types import Mode, Query
-
-Texts = Callable[[Sequence[ChunkId]], Sequence[str]]
-"""The contextual texts of chunks of the snapshot, in the order asked for; "" for one that is gone."""
+from retrievers.types import Mode, Query, Texts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +13,7 @@ from indexing.types import ChunkId, Floats, Ids
 from indexing.words import forms_of
 from retrievers.hits import to_hits
 from retrievers.ngrams import Mask, Ngram, covered_score, ngrams_of, score_bounds, weight
-from retrievers.types import Hit, Query
-
-if TYPE_CHECKING:
-    from retrievers.modes import Texts
+from retrievers.types import Hit, Query, Texts
 
 MAX_TERMS = 64
 """Distinct terms of a query that count, the quoted ones first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,6 +27,9 @@ Mode = Literal[
     "prf",
     "rm3",
 ]
+
+Texts = Callable[[Sequence[ChunkId]], Sequence[str]]
+"""The contextual texts of chunks of the snapshot, in the order asked for; "" for one that is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,13 +18,12 @@ from app.cli.fusing import FuseOption, FusionOption, WeightsOption, read_fusion
 from app.cli.options import check_one_of
 from app.cli.progress import progress
 from app.cli.search import RerankOption, TransformOption
-from app.encoders import EncoderPool
+from app.encoders import EncoderPool, SparseEncoders
 from app.indexes import tuning_of
 from app.language_model import language_model
 from app.rerankers import RERANKERS, RerankParts, reranker
 from app.services import encoder_spec, fitting_chunker
 from app.settings import Settings
-from app.sparse import SparseEncoders
 from app.transformations import TRANSFORMATIONS, transformation
 from indexing.encoding.base import Encoder
 from indexing.encoding.sparse import SparseEncoder

@@ -32,10 +32,10 @@ from retrievers.evaluation.reranked import rerank_hits
 from retrievers.evaluation.runs import Ranking, Run, rank_documents, without_own_id
 from retrievers.evaluation.system import System
 from retrievers.evaluation.tree import EvaluationTree
-from retrievers.modes import Resources, Texts
+from retrievers.modes import Resources
 from retrievers.pipeline import Pipeline
 from retrievers.rank_bm25 import RankBm25Retriever
-from retrievers.types import Hit, Query
+from retrievers.types import Hit, Query, Texts
 
 TOP_K = 100
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 
 from indexing.expansion import NeighbourExpander, NeighbourTerms
-from indexing.files import publish_directory
 from indexing.nodes import Node, NodeId, NodeKind
 from indexing.snapshot import Snapshot
 from indexing.types import ChunkId, Ids
 from indexing.version import VersionWriter, create_version
 from retrievers.evaluation.collection_index import Progress
+from retrievers.evaluation.made_once import AllTexts, make_once
 from retrievers.nodes import Children, Nodes
 
-Texts = Callable[[], Mapping[ChunkId, str]]
 CHUNKS_A_BATCH = 512
 _HEADS = "heads.json"
 
@@ -29,7 +26,7 @@ _HEADS = "heads.json"
 class EvaluationExpansions:
     """Expansions by neighbours, since no language model is asked; made when they are first asked for."""
 
-    def __init__(self, snapshot: Snapshot, texts: Texts, progress: Progress) -> None:
+    def __init__(self, snapshot: Snapshot, texts: AllTexts, progress: Progress) -> None:
         self._snapshot = snapshot
         self._texts = texts
         self._progress = progress
@@ -54,13 +51,7 @@ class EvaluationExpansions:
     def _opened(self) -> tuple[Snapshot, Mapping[int, NodeId]]:
         """The index, and the node of each chunk."""
         directory = self._snapshot.directory.parent / f"expansions-{self._terms.name}"
-        if not directory.is_dir():
-            working = directory.with_name(f"{directory.name}.{uuid4().hex}.new")
-            self._write(working)
-            try:
-                publish_directory(working, directory)
-            except OSError:  # another process was first
-                shutil.rmtree(working, ignore_errors=True)
+        make_once(directory, self._write)
         heads = json.loads((directory / _HEADS).read_text("utf-8"))
         snapshot = Snapshot.open(directory / "expansion")
         return snapshot, {int(chunk_id): NodeId(node_id) for chunk_id, node_id in heads.items()}

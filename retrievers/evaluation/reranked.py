@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from indexing.types import Chunk
 from retrievers.base import Reranker
-from retrievers.modes import Texts
-from retrievers.types import Hit, Passage, Query
+from retrievers.types import Hit, Passage, Query, Texts
 
 
 def rerank_hits(

@@ -65,7 +65,7 @@ class System:
     def settings(self) -> dict[str, Any]:
         """What a result says of how it was searched, beside the mode."""
         return {
-            "tuning": asdict(self.tuning),
+            "tuning": {**asdict(self.tuning), "fusion": self.tuning.fusion.values()},
             "transform": None if self.transformation is None else self.transformation.name,
             "rerank_k": None if self.reranker is None else self.rerank_k,
         }

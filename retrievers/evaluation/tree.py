@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 
 from indexing.encoding.base import Encoder
-from indexing.files import publish_directory
 from indexing.nodes import NO_DOCUMENT, Node, NodeId, NodeKind
 from indexing.snapshot import Snapshot
 from indexing.tree.growing import FEW, Grower, Item, TreeSpec, collection_levels, tops
@@ -23,9 +20,9 @@ from indexing.tree.summaries import ExtractiveSummariser
 from indexing.types import ChunkId, DocumentId, Floats, Ids
 from indexing.version import VersionWriter, create_version
 from retrievers.evaluation.collection_index import Progress
+from retrievers.evaluation.made_once import AllTexts, make_once
 from retrievers.nodes import Nodes
 
-Texts = Callable[[], Mapping[ChunkId, str]]
 _CHILDREN = "children.json"
 
 
@@ -35,7 +32,7 @@ class EvaluationTree:
     def __init__(
         self,
         snapshot: Snapshot,
-        texts: Texts,
+        texts: AllTexts,
         encoder: Encoder,
         progress: Progress,
         spec: TreeSpec | None = None,
@@ -60,13 +57,7 @@ class EvaluationTree:
     def _opened(self) -> tuple[Snapshot | None, Mapping[int, tuple[Sequence[ChunkId], Sequence[NodeId]]]]:
         key = blake2b(f"{self._spec}\0{self._summariser.name}".encode(), digest_size=8).hexdigest()
         directory = self._snapshot.directory.parent / f"tree-{key}"
-        if not directory.is_dir():
-            working = directory.with_name(f"{directory.name}.{uuid4().hex}.new")
-            self._write(working)
-            try:
-                publish_directory(working, directory)
-            except OSError:  # another process was first
-                shutil.rmtree(working, ignore_errors=True)
+        make_once(directory, self._write)
         children = json.loads((directory / _CHILDREN).read_text("utf-8"))
         below = {int(key): (chunks, nodes) for key, (chunks, nodes) in children.items()}
         return Snapshot.open(directory / "summary") if below else None, below
