@@ -17,8 +17,10 @@ from retrievers.explain import (
     ranks_of,
     rerank_changes,
 )
+from retrievers.late_interaction import token_weights
 from retrievers.modes import MODES, sparse_retriever
 from retrievers.ngrams import Match, find, ngrams_of
+from retrievers.reranking.late import LateInteractionReranker
 from retrievers.types import Mode, Passage, Query
 
 if TYPE_CHECKING:
@@ -165,9 +167,19 @@ def _ranks(trace: Trace, passages: Sequence[Passage]) -> dict[ChunkId, dict[str,
 
 
 def _alignments(trace: Trace, live: LiveTokens) -> dict[ChunkId, Alignment | None]:
+    """With the weights that the search gave to the tokens of the query."""
+    weights = None
+    weighed = any("maxsim" in passage.scores for passage in trace.outcome.passages)
+    if weighed or isinstance(trace.pipeline.reranker, LateInteractionReranker):
+        weights = token_weights(trace.index.snapshot, trace.query, live.query)
     return {
         passage.chunk.id: align(
-            trace.query, live.query, passage.chunk.contextual_text, tokens, skipped=heading_length(passage)
+            trace.query,
+            live.query,
+            passage.chunk.contextual_text,
+            tokens,
+            skipped=heading_length(passage),
+            weights=weights,
         )
         for passage, tokens in zip(trace.outcome.passages, live.passages, strict=True)
     }

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from indexing.types import ChunkId, TokenVectors
+import numpy as np
+
+from indexing.types import ChunkId, Floats, TokenVectors
 from retrievers.base import Retriever
 from retrievers.types import Hit, Passage, Query
 
@@ -40,11 +42,12 @@ class AlignedToken:
     passage_start: int | None
     passage_end: int | None
     score: float
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alignment:
-    """`score` is MaxSim: the sum over the tokens."""
+    """`score` is MaxSim: the sum over the tokens, each score times its weight."""
 
     score: float
     tokens: tuple[AlignedToken, ...]
@@ -71,15 +74,23 @@ class HitExplanation:
 
 
 def align(
-    query: str, query_tokens: TokenVectors, text: str, tokens: TokenVectors, *, skipped: int = 0
+    query: str,
+    query_tokens: TokenVectors,
+    text: str,
+    tokens: TokenVectors,
+    *,
+    skipped: int = 0,
+    weights: Floats | None = None,
 ) -> Alignment | None:
     """Each token of a query with the nearest of a text; None where either has no token.
 
-    MaxSim, Σ_i max_j ⟨q_i, d_j⟩: Khattab and Zaharia 2020, https://arxiv.org/abs/2004.12832, equation 3. The
-    first of equally near tokens is taken. `skipped` characters at the beginning of the text are its headings.
+    MaxSim, Σ_i w_i max_j ⟨q_i, d_j⟩: Khattab and Zaharia 2020, https://arxiv.org/abs/2004.12832, equation 3,
+    with weights of 1 where none are given. The first of equally near tokens is taken. `skipped` characters at
+    the beginning of the text are its headings.
     """
     if not len(query_tokens.vectors) or not len(tokens.vectors):
         return None
+    each = np.ones(len(query_tokens.vectors)) if weights is None else weights
     products = query_tokens.vectors @ tokens.vectors.T
     nearest = products.argmax(axis=1)
     aligned = []
@@ -96,9 +107,10 @@ def align(
                 passage_start=first - skipped if in_text else None,
                 passage_end=last - skipped if in_text else None,
                 score=float(products[number, place]),
+                weight=float(each[number]),
             )
         )
-    return Alignment(score=float(sum(token.score for token in aligned)), tokens=tuple(aligned))
+    return Alignment(score=float(sum(token.weight * token.score for token in aligned)), tokens=tuple(aligned))
 
 
 def places_of(passage: Passage, ranks: Mapping[str, int | None]) -> tuple[Place, ...]:

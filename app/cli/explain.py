@@ -128,11 +128,12 @@ def _places(places: tuple[Place, ...]) -> Table:
 
 
 def _alignment(alignment: Alignment, start: int) -> Table:
-    table = Table("   token", "nearest", "characters", "score", box=None, pad_edge=False)
+    table = Table("   token", "nearest", "characters", "score", "weight", box=None, pad_edge=False)
     for token in alignment.tokens:
         place = "heading"
         if token.passage_start is not None and token.passage_end is not None:
             place = f"{start + token.passage_start}–{start + token.passage_end}"
-        table.add_row(Text(f"   {token.token}"), Text(token.nearest), place, f"{token.score:.3f}")
-    table.add_row(Text("   MaxSim"), "", "", f"{alignment.score:.3f}")
+        score, weight = f"{token.score:.3f}", f"{token.weight:.3f}"
+        table.add_row(Text(f"   {token.token}"), Text(token.nearest), place, score, weight)
+    table.add_row(Text("   MaxSim"), "", "", f"{alignment.score:.3f}", "")
     return table

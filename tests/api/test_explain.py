@@ -54,7 +54,15 @@ def test_an_explained_search_adds_up_in_every_mode(filled: Service) -> None:
             assert sum(shares) == pytest.approx(hit["score"], rel=1e-4, abs=1e-6), mode
             tokens = why["alignment"]["tokens"]
             assert [token["token"] for token in tokens] == ["the", "lease", "of", "a", "job"]
-            assert sum(token["score"] for token in tokens) == pytest.approx(why["alignment"]["score"])
+            parts = [token["weight"] * token["score"] for token in tokens]
+            assert sum(parts) == pytest.approx(why["alignment"]["score"])
+            scores = {place["name"]: place["score"] for place in why["places"]}
+            if "maxsim" in scores:
+                assert sum(token["weight"] for token in tokens) == pytest.approx(1)
+                # Those of the index are coded in few bits.
+                assert why["alignment"]["score"] == pytest.approx(scores["maxsim"], abs=0.1)
+            else:
+                assert {token["weight"] for token in tokens} == {1}
             for token in tokens:
                 if token["document_start"] is not None:
                     text = hit["text"][token["document_start"] - hit["start"] :]

@@ -30,10 +30,11 @@ class AlignedTokenOut(Response):
     document_start: int | None = Field(description="In the document; null where it stands in a heading")
     document_end: int | None
     score: float
+    weight: float = Field(description="How much it counts: by its rarity where the mode weighs, else 1")
 
 
 class AlignmentOut(Response):
-    score: float = Field(description="MaxSim, the sum over the query's tokens")
+    score: float = Field(description="MaxSim, the sum over the query's tokens of weight times score")
     tokens: list[AlignedTokenOut]
 
 
@@ -97,6 +98,7 @@ def explanation_out(found: HitExplanation, *, start: int) -> ExplanationOut:
                     document_start=None if token.passage_start is None else start + token.passage_start,
                     document_end=None if token.passage_end is None else start + token.passage_end,
                     score=token.score,
+                    weight=token.weight,
                 )
                 for token in found.alignment.tokens
             ],

@@ -103,6 +103,19 @@ def test_alignment_is_maxsim_with_the_places_of_the_tokens() -> None:
     ]
 
 
+def test_a_weighed_alignment_is_the_weighed_sum() -> None:
+    encoder = WordEncoder()
+    asked, given = encoder.encode_documents(["green tea", "cold tea"], with_tokens=True).tokens
+    found = align("green tea", asked, "cold tea", given, weights=np.array([0.75, 0.25], np.float32))
+    assert found is not None
+    products = [max(float(q @ d) for d in given.vectors) for q in asked.vectors]
+    assert found.score == pytest.approx(0.75 * products[0] + 0.25 * products[1])
+    assert [(token.weight, token.score) for token in found.tokens] == [
+        (0.75, products[0]),
+        (0.25, products[1]),
+    ]
+
+
 def test_a_token_may_be_nearest_to_a_heading() -> None:
     encoder = WordEncoder()
     asked, given = encoder.encode_documents(["guide", "Guide\nTea"], with_tokens=True).tokens
