@@ -16,6 +16,7 @@ from app.db.tables import IndexVersionRow
 from app.following import Recipe, add_documents, commit_pending, recipe_of
 from app.preparing import chunk_missing, encode_texts
 from indexing.chunking import ChunkerSpec
+from indexing.commit import FLUSH_ROWS
 from indexing.encoding.base import Encoder
 from indexing.encoding.factory import EncoderSpec
 from indexing.errors import IndexDamaged, IndexVersionError
@@ -24,7 +25,7 @@ from indexing.manifest import VersionSpec, load_manifest
 from indexing.snapshot import Snapshot
 from indexing.token_codec import codec_for
 from indexing.types import Scalar
-from indexing.version import FLUSH_ROWS, VersionWriter, create_version
+from indexing.version import VersionWriter, create_version
 
 if TYPE_CHECKING:
     from app.services import Services

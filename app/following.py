@@ -21,6 +21,7 @@ from app.db.dialects import in_batches
 from app.db.tables import ChangeRow, IndexVersionRow
 from app.preparing import chunk_missing, tokens_of, vectors_of
 from indexing.chunking import Chunker, ChunkerSpec
+from indexing.commit import Commit
 from indexing.encoding.base import Encoder, Progress
 from indexing.encoding.factory import EncoderSpec
 from indexing.encoding.sparse import SparseEncoder
@@ -28,7 +29,7 @@ from indexing.errors import IndexOutdated, IndexVersionError
 from indexing.files import checkpoint
 from indexing.manifest import load_manifest
 from indexing.token_codec import codec_named
-from indexing.version import Commit, VersionWriter
+from indexing.version import VersionWriter
 
 if TYPE_CHECKING:
     from app.services import Services

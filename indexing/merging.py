@@ -18,11 +18,12 @@ from indexing.files import checkpoint, publish_directory
 from indexing.locks import MergeLock
 from indexing.manifest import Manifest, SegmentRecord, load_manifest
 from indexing.merge_plans import plan_merges
+from indexing.segment_files import with_dead_rows, write_working
 from indexing.segments import Segment
 from indexing.snapshot import Snapshot
 from indexing.token_codec import TokenCodec, codec_of
 from indexing.types import Ids
-from indexing.version import MERGE_NAME, VersionWriter, with_dead_rows, write_working
+from indexing.version import MERGE_NAME, VersionWriter
 
 MERGE_CHECKPOINTS = (
     "merge-begun",

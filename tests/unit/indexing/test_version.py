@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexing import version
 from indexing.errors import EncoderMismatch, IndexMissing
 from indexing.manifest import load_manifest
 from indexing.snapshot import Snapshot
@@ -146,8 +145,8 @@ def test_a_segment_without_a_live_row_goes(tmp_path: Path) -> None:
 def test_a_large_commit_is_written_in_segments_as_it_comes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(version, "FLUSH_ROWS", 900)
-    monkeypatch.setattr(version, "BLOCK_ROWS", 200)
+    monkeypatch.setattr("indexing.commit.FLUSH_ROWS", 900)
+    monkeypatch.setattr("indexing.pending.BLOCK_ROWS", 200)
     chunks = made_up_chunks(2500, seed=12)
     directory = tmp_path / "v"
     create_version(directory, small_spec())
@@ -161,7 +160,7 @@ def test_a_large_commit_is_written_in_segments_as_it_comes(
 
 
 def test_a_failed_flush_fails_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(version, "FLUSH_ROWS", 900)
+    monkeypatch.setattr("indexing.commit.FLUSH_ROWS", 900)
     directory = tmp_path / "v"
     create_version(directory, small_spec())
     (directory / "segment-00000001.new").touch()  # as if the name were taken
