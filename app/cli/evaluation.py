@@ -49,7 +49,7 @@ def eval_command(
         typer.Argument(help="Folders in BEIR layout, plain or gzip.", exists=True, file_okay=False),
     ],
     mode: Annotated[
-        list[str] | None, typer.Option("--mode", "-m", help="May be repeated, or `all`. [default: hybrid]")
+        list[str] | None, typer.Option("--mode", "-m", help="May be repeated, or `all`. [default: auto]")
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="The qrels split. [default: test, else dev, else train]")
@@ -92,10 +92,10 @@ def eval_command(
 
     check_one_of(rerank, RERANKERS, "--rerank")
     check_one_of(transform, TRANSFORMATIONS, "--transform")
-    systems = _systems(mode, read_fusion(None, fuse, fusion, weights))
+    settings = read_settings(home)
+    systems = _systems(mode, settings.search.mode, read_fusion(None, fuse, fusion, weights))
     command = shlex.join(["footnote", *sys.argv[1:]])
     report = Report(results=(), baseline=_baseline(baseline, systems), command=command)
-    settings = read_settings(home)
     with reported():
         bench = _bench(settings, split=split, limit=limit, exclude_own_id=exclude_own_id)
         equipped = [bench.equipped(system, rerank, transform) for system in systems]
@@ -119,9 +119,9 @@ def eval_command(
         _print(report)
 
 
-def _systems(modes: list[str] | None, fusion: FusionSpec | None) -> list[System]:
+def _systems(modes: list[str] | None, default: Mode, fusion: FusionSpec | None) -> list[System]:
     """The modes, and the fusion behind them; it takes the place of `fused` and of the default."""
-    names = list(MODES) if modes == ["all"] else modes or ["hybrid"]
+    names = list(MODES) if modes == ["all"] else modes or [default]
     for name in names:
         if name not in MODES:
             raise typer.BadParameter(f"one of {', '.join(MODES)}, all", param_hint="--mode")

@@ -118,6 +118,15 @@ def test_an_evaluation_measures_the_search_that_is_set(
     assert measured("--exclude-own-id")["settings"]["exclude_own_id"]
 
 
+def test_without_a_mode_that_of_searches_is_measured(
+    footnote: Footnote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_collection(tmp_path / "fruit")
+    assert [item["mode"] for item in footnote.json("eval", folder)["results"]] == ["auto"]
+    monkeypatch.setenv("FOOTNOTE_SEARCH_MODE", "bm25")
+    assert [item["mode"] for item in footnote.json("eval", folder)["results"]] == ["bm25"]
+
+
 def test_evaluation_in_all_modes_and_of_another_split(footnote: Footnote, tmp_path: Path) -> None:
     folder = write_collection(
         tmp_path / "fruit", splits={"dev": {"q1": {"d1": 1}}, "test": {"q2": {"d2": 1}}}
