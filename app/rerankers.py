@@ -15,7 +15,7 @@ from retrievers.reranking.late import LateInteractionReranker
 from retrievers.reranking.listwise import LlmReranker
 
 if TYPE_CHECKING:
-    from app.settings import SearchSettings, Settings
+    from app.settings import RerankSettings, SearchSettings, Settings
     from indexing.encoding.base import Encoder
     from indexing.language_model import LanguageModel
     from retrievers.modes import Resources
@@ -46,13 +46,9 @@ def _model(name: str, device: str, max_tokens: int | None, n_threads: int | None
 
 def _cross_encoder(parts: RerankParts) -> Reranker:
     settings = parts.settings.rerank
-    if not settings.model:
-        raise InvalidRequest(
-            "No cross-encoder is set: set FOOTNOTE_RERANK_MODEL to the name or folder of one.",
-            code="reranker_not_configured",
-        )
+    name = _cross_encoder_name(settings)
     n_threads = parts.settings.encoder.n_threads
-    model = _model(settings.model, settings.device, settings.max_tokens, n_threads)
+    model = _model(name, settings.device, settings.max_tokens, n_threads)
     return CrossEncoderReranker(model, seconds=settings.seconds, note=parts.note)
 
 
@@ -63,7 +59,7 @@ def _late(parts: RerankParts) -> Reranker:
 def _llm(parts: RerankParts) -> Reranker:
     settings = parts.settings.rerank
     return LlmReranker(
-        needed(parts.language_model, "Reranking by `llm`"),
+        _language_model(settings, parts.language_model),
         seconds=settings.llm_seconds,
         window=settings.llm_window,
         step=settings.llm_step,
@@ -71,8 +67,27 @@ def _llm(parts: RerankParts) -> Reranker:
     )
 
 
+def _cross_encoder_name(settings: RerankSettings, _: LanguageModel | None = None) -> str:
+    if not settings.model:
+        raise InvalidRequest(
+            "No cross-encoder is set: set FOOTNOTE_RERANK_MODEL to the name or folder of one.",
+            code="reranker_not_configured",
+        )
+    return settings.model
+
+
+def _language_model(_settings: RerankSettings, model: LanguageModel | None) -> LanguageModel:
+    return needed(model, "Reranking by `llm`")
+
+
 RERANKERS: Mapping[str, Build] = {"late": _late, "cross_encoder": _cross_encoder, "llm": _llm}
 """By name, in the order in which they are told to people."""
+
+_NEEDS: Mapping[str, Callable[[RerankSettings, LanguageModel | None], object]] = {
+    "cross_encoder": _cross_encoder_name,
+    "llm": _language_model,
+}
+"""What a reranker cannot do without, whatever index is searched; each raises InvalidRequest without it."""
 
 
 def chosen_reranker(settings: SearchSettings, asked: bool | str | None) -> str | None:
@@ -90,14 +105,18 @@ def chosen_reranker(settings: SearchSettings, asked: bool | str | None) -> str |
     return asked or None
 
 
-def reranker(name: str, parts: RerankParts) -> Reranker:
-    """The reranker of that name.
-
-    Raises InvalidRequest: `unknown_reranker`, and `reranker_not_configured` or `llm_not_configured` where it
-    lacks a setting.
+def check_reranker(name: str, settings: RerankSettings, model: LanguageModel | None) -> None:
+    """Raises InvalidRequest: `unknown_reranker`, and `reranker_not_configured` or `llm_not_configured` where
+    it lacks a setting.
     """
-    build = RERANKERS.get(name)
-    if build is None:
-        known = ", ".join(RERANKERS) or "none is set up"
+    if name not in RERANKERS:
+        known = ", ".join(RERANKERS)
         raise InvalidRequest(f"There is no reranker {name!r}: {known}.", code="unknown_reranker")
-    return build(parts)
+    if name in _NEEDS:
+        _NEEDS[name](settings, model)
+
+
+def reranker(name: str, parts: RerankParts) -> Reranker:
+    """The reranker of that name. Raises what `check_reranker` raises."""
+    check_reranker(name, parts.settings.rerank, parts.language_model)
+    return RERANKERS[name](parts)

@@ -18,7 +18,7 @@ from app.explaining import (
     matches_of,
     sentences_of,
 )
-from app.rerankers import RerankParts, reranker
+from app.rerankers import RerankParts, check_reranker, reranker
 from app.transformations import transformation
 from indexing.errors import IndexMissing
 from indexing.types import ChunkId
@@ -86,6 +86,7 @@ def search(services: Services, request: SearchRequest) -> SearchResult:
     mode = _mode(services, request)
     spec = spec_of(mode, request.fusion)
     transforming = chosen_transformation(services, request)
+    check_reranking(services, request)
     with timings.stage("filter"), services.read() as session:
         collection = collections.get_by_name(session, request.collection)
         version_id = _version(session, collection, request.index_version)
@@ -172,8 +173,18 @@ def chosen_transformation(services: Services, request: SearchRequest) -> Transfo
     if not request.transform:
         return None
     return transformation(
-        request.transform, _mode(services, request), services.language_model, services.settings.transform
+        request.transform,
+        _mode(services, request),
+        services.language_model,
+        services.settings.transform,
+        fusion=request.fusion,
     )
+
+
+def check_reranking(services: Services, request: SearchRequest) -> None:
+    """Raises InvalidRequest for a reranker that cannot be had, also where there is nothing to rerank."""
+    if request.rerank:
+        check_reranker(request.rerank, services.settings.rerank, services.language_model)
 
 
 def _notes_of(transformed: Transformed | None) -> tuple[str, ...]:

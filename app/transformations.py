@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from app.errors import InvalidRequest
 from app.language_model import needed
 from indexing.language_model import LanguageModel
-from retrievers.modes import MODES
+from retrievers.modes import mode_spec
 from retrievers.transformation.asking import Asking
 from retrievers.transformation.base import Transformation
 from retrievers.transformation.hyde import Hyde
@@ -16,6 +16,7 @@ from retrievers.transformation.rewriting import decompose, multi_query, step_bac
 
 if TYPE_CHECKING:
     from app.settings import TransformSettings
+    from retrievers.fused import FusionSpec
     from retrievers.types import Mode
 
 Build = Callable[[Asking, "TransformSettings"], Transformation]
@@ -33,9 +34,14 @@ OF_THE_VECTOR = frozenset({"hyde"})
 
 
 def transformation(
-    name: str, mode: Mode, model: LanguageModel | None, settings: TransformSettings
+    name: str,
+    mode: Mode,
+    model: LanguageModel | None,
+    settings: TransformSettings,
+    *,
+    fusion: FusionSpec | None = None,
 ) -> Transformation:
-    """The transformation of that name, for a search in that mode.
+    """The transformation of that name, for a search in that mode, and with that fusion in the mode `fused`.
 
     Raises InvalidRequest: `unknown_transformation`, `transform_without_effect` for one that such a search
     would not feel, and `llm_not_configured` where no model is set.
@@ -44,7 +50,7 @@ def transformation(
     if build is None:
         known = ", ".join(TRANSFORMATIONS)
         raise InvalidRequest(f"There is no transformation {name!r}: {known}.", code="unknown_transformation")
-    if name in OF_THE_VECTOR and not MODES[mode].needs_vector:
+    if name in OF_THE_VECTOR and not mode_spec(mode, fusion).needs_vector:
         raise InvalidRequest(
             f"The transformation {name!r} changes the query's vector, and the mode {mode!r} uses none.",
             code="transform_without_effect",

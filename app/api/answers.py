@@ -17,7 +17,7 @@ from app.deps import ServicesDep
 from app.generation.base import CitationAdded, ClaimDone, Delta, Finished
 from app.problems import problem_of
 from app.rerankers import chosen_reranker
-from app.searching import SearchRequest, SearchResult, chosen_transformation
+from app.searching import SearchRequest, SearchResult, check_reranking, chosen_transformation
 from app.services import Services
 
 router = APIRouter(prefix="/v1", tags=["answer"])
@@ -47,6 +47,7 @@ def answer_route(services: ServicesDep, body: AnswerIn) -> AnswerOut | Response:
         services, body.generator or services.settings.answer.generator
     )  # refused before the stream
     chosen_transformation(services, request)
+    check_reranking(services, request)
     return EventSourceResponse(_events(services, request, body))
 
 

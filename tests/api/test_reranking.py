@@ -74,9 +74,15 @@ def test_without_a_model_it_is_told_what_to_set(tmp_path: Path) -> None:
             ("llm", "llm_not_configured", "FOOTNOTE_LLM_BASE_URL"),
             ("magic", "unknown_reranker", "cross_encoder"),
         ):
-            reply = client.post("/v1/search", json={"query": "red", "rerank": name})
-            assert (reply.status_code, reply.json()["code"]) == (422, code)
-            assert setting in reply.json()["detail"]
+            for route, fields in (
+                ("search", {}),
+                ("search", {"filters": {"nothing": "has this"}}),
+                ("answer", {}),
+                ("answer", {"stream": True}),
+            ):
+                reply = client.post(f"/v1/{route}", json={"query": "red", "rerank": name, **fields})
+                assert (reply.status_code, reply.json()["code"]) == (422, code)
+                assert setting in reply.json()["detail"]
 
 
 def test_a_model_that_is_not_there_is_a_503(tmp_path: Path) -> None:

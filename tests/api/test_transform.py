@@ -190,6 +190,7 @@ def test_without_a_model_it_says_what_to_set(
     [
         ({"transform": "magic"}, "unknown_transformation"),
         ({"transform": "hyde", "mode": "bm25"}, "transform_without_effect"),
+        ({"transform": "hyde", "fusion": {"retrievers": ["bm25", "rm3"]}}, "transform_without_effect"),
     ],
     ids=lambda value: str(value),
 )
