@@ -66,6 +66,16 @@ class TrainOptions:
     ] = None
     steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 500
     limit: Annotated[int | None, typer.Option(min=20, help="Questions taken of each folder.")] = None
+    max_negative: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=10,
+            help="Learn from no negative with more than this share of the fused score of what is relevant: "
+            "it may be relevant and not judged. 0.95 is common. [default: all]",
+            show_default=False,
+        ),
+    ] = None
     seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what was stopped.")] = False
     home: HomeOption = None
@@ -97,6 +107,7 @@ def run(
             out=out,
             plan=plan,
             limit=shared.limit,
+            max_negative=shared.max_negative,
             command=shlex.join(["footnote", *(word for word in sys.argv[1:] if word != "--resume")]),
             options=options,
         )

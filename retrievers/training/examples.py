@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from itertools import islice
@@ -159,6 +159,26 @@ def parted(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
             "learn from: give more data, or let --synthetic make questions."
         )
     return learned, held
+
+
+def without_doubtful(examples: Iterable[Example], share: float | None) -> list[Example]:
+    """The examples without negatives whose fused score exceeds this share of the best relevant one's.
+
+    What ranks as high as what is relevant is often relevant and was not judged: the positive-aware mining
+    of Moreira et al. 2024, https://arxiv.org/abs/2407.15831 ("TopK-PercPos"). Examples that have no negative
+    left are left out; None keeps everything.
+    """
+    if share is None:
+        return list(examples)
+    kept = []
+    for example in examples:
+        rows = list(zip(example.texts, example.grades, example.teacher, strict=True))
+        most = share * max(score for _, grade, score in rows if grade > 0)
+        sure = [row for row in rows if row[1] > 0 or row[2] <= most]
+        texts, grades, teacher = zip(*sure, strict=True)
+        if 0 in grades:
+            kept.append(replace(example, texts=texts, grades=grades, teacher=teacher))
+    return kept
 
 
 def group(example: Example, n: int, rng: np.random.Generator) -> list[int]:

@@ -17,7 +17,15 @@ from indexing.files import replace_file
 from retrievers.evaluation.beir import BeirCollection, corpus_of, load_collection
 from retrievers.training.card import Card, Source
 from retrievers.training.errors import TrainingError
-from retrievers.training.examples import Example, Say, load_examples, mine, parted, save_examples
+from retrievers.training.examples import (
+    Example,
+    Say,
+    load_examples,
+    mine,
+    parted,
+    save_examples,
+    without_doubtful,
+)
 from retrievers.training.learner import Learner
 from retrievers.training.loop import Plan, fit
 from retrievers.training.measure import Measured, means, measured, teacher_scores
@@ -45,7 +53,11 @@ class Data:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """`n_candidates` are kept of each query's fused ranking; `limit` queries are taken of each folder."""
+    """`n_candidates` are kept of each query's fused ranking; `limit` queries are taken of each folder.
+
+    Of these candidates negatives with more than `max_negative` of the score of what is relevant are not
+    learned from, though measured with; None takes all.
+    """
 
     kind: str
     base: str
@@ -54,6 +66,7 @@ class Training:
     plan: Plan
     n_candidates: int = 30
     limit: int | None = None
+    max_negative: float | None = None
     command: str = "footnote train"
     options: Mapping[str, Any]
 
@@ -95,6 +108,12 @@ def train(
     examples = _examples(training, encoder, say)
     only_measured = {name for name, data in _names(training).items() if data.measured}
     learned, held = parted([example for example in examples if example.collection not in only_measured])
+    learned = without_doubtful(learned, training.max_negative)
+    if not learned:
+        raise TrainingError(
+            f"No question has a negative with at most {training.max_negative:g} of the score of what is "
+            "relevant: let --max-negative be higher."
+        )
     held += [example for example in examples if example.collection in only_measured]
     learner = make(learned, held)
     use = learner.use.format(folder=out)
@@ -122,7 +141,7 @@ def train(
         command=training.command,
         use=use,
         plan=training.plan,
-        options=training.options,
+        options={**training.options, "max_negative": training.max_negative},
         sources=_sources(training, learned, held),
         measured=found,
         first_loss=float(np.mean(fitted.losses[:tenth])),
@@ -143,6 +162,7 @@ def _check_same(path: Path, training: Training) -> None:
         "plan": asdict(training.plan),
         "n_candidates": training.n_candidates,
         "limit": training.limit,
+        "max_negative": training.max_negative,
         "options": dict(training.options),
     }
     text = json.dumps(said, indent=2, default=str)

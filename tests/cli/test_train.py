@@ -43,9 +43,21 @@ def test_questions_are_made_from_texts_and_another_folder_is_measured(
     other = write_data(tmp_path / "other", n=25, seed=9)
     out = tmp_path / "out"
     said = footnote.json(
-        "train", "matryoshka", data, *FEW, "--synthetic", 36, "--measure", other, "--out", out
+        "train",
+        "matryoshka",
+        data,
+        *FEW,
+        "--synthetic",
+        36,
+        "--measure",
+        other,
+        "--out",
+        out,
+        "--max-negative",
+        1.5,
     )
     assert said["finished"]
+    assert "- max_negative: 1.5" in (out / "README.md").read_text()
     assert set(said["measured"]) == {"made-up-synthetic", "other"}
     assert said["measured"]["other"]["n_queries"] > said["measured"]["made-up-synthetic"]["n_queries"] > 0
 
