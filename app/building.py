@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from app import abandoned, rotations, sparse, verifying
-from app.db import collections, documents, inventory, versions
+from app.db import collections, documents, inventory, loaded_texts, versions
 from app.db.tables import IndexVersionRow
 from app.following import Recipe, add_documents, commit_pending, recipe_of
 from app.preparing import chunk_missing, encode_texts
@@ -244,7 +244,7 @@ def _fill(services: Services, row: IndexVersionRow, say: Say) -> None:
     with services.read() as session:
         change = collections.get(session, row.collection_id).change_number
         members = documents.ids_of_collection(session, row.collection_id)
-        uncut = documents.without_chunks(session, members, recipe.chunker.spec.fingerprint)
+        uncut = loaded_texts.without_chunks(session, members, recipe.chunker.spec.fingerprint)
     say("chunk", len(members) - len(uncut), len(members))
     for start in range(0, len(uncut), DOCUMENTS_CUT):
         batch = uncut[start : start + DOCUMENTS_CUT]

@@ -23,7 +23,19 @@ import numpy as np
 
 from app import intake, probing, retention
 from app import nodes as node_indexes
-from app.db import collections, deletions, documents, filters, idempotency, nodes, vectors, versions, wiping
+from app.db import (
+    collections,
+    deletions,
+    documents,
+    filters,
+    idempotency,
+    nodes,
+    removal,
+    revisions,
+    vectors,
+    versions,
+    wiping,
+)
 from app.db.dialects import in_batches
 from app.db.errors import DocumentNotFound
 from app.db.paging import Page
@@ -174,10 +186,10 @@ def delete_collection(services: Services, name: str) -> Receipt:
     with services.write() as session:
         row = collections.get_by_name(session, name)
         collections.lock(session, row.id)
-        hashes = documents.content_hashes(session, collection_id=row.id)
+        hashes = revisions.content_hashes(session, collection_id=row.id)
         version_ids = [version.id for version in versions.list_all(session, collection_id=row.id)]
         counts = {
-            **documents.rows_of_collection(session, row.id),
+            **removal.rows_of_collection(session, row.id),
             "nodes": nodes.count(session, row.id),
             "vectors": vectors.forget_collection(session, row.id),
             "redacted_jobs": deletions.redact_jobs_of_collection(session, row.id),

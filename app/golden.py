@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import log2
 from typing import TYPE_CHECKING, Literal
 
-from app.db import collections, documents, golden
+from app.db import collections, documents, golden, revisions
 from app.db.golden import Expected, GoldenQuestion
 from app.errors import InvalidRequest, NotFound
 from app.ids import parse_id
@@ -233,7 +233,7 @@ def _resolved(session: Session, collection_id: int, item: Expected) -> Expected:
     """The expectation by source, of a document that is there and says what is quoted."""
     document = _find(session, collection_id, item.source)
     if item.quote is not None and document.revision:
-        text = documents.get_revision(session, document.id, document.revision).text or ""
+        text = revisions.get(session, document.id, document.revision).text or ""
         if not occurrences(item.quote, text):
             raise InvalidRequest(f"{document.source} does not say this: {item.quote}", code="quote_not_found")
     return Expected(document.source, item.quote)
@@ -273,7 +273,7 @@ def _targets_in(
         return dict.fromkeys(quotes, "document_not_ready")
     text = None
     if quotes != {None}:
-        text = documents.get_revision(session, document.id, document.revision).text
+        text = revisions.get(session, document.id, document.revision).text
     found: dict[str | None, Target | Stale] = {}
     for quote in quotes:
         spans = occurrences(quote, text or "") if quote is not None else None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from app.db import arrivals, collections, deletions, documents, idempotency, jobs, vectors
+from app.db import arrivals, collections, deletions, documents, idempotency, jobs, removal, revisions, vectors
 from app.db.arrivals import NewDocument
 from app.db.errors import DocumentNotFound, InvalidText, MetadataError
 from app.db.metadata import flatten
@@ -280,7 +280,7 @@ def delete_all(services: Services, collection_id: int, document_ids: Iterable[in
     """
     with services.write() as session:
         # In this order, as publishing does it: what locks job before collection deadlocks with it.
-        deleted = documents.delete_all(session, collection_id, document_ids)
+        deleted = removal.delete_all(session, collection_id, document_ids)
         if not deleted.document_ids:
             raise DocumentNotFound("there is no such document")
         live = [job for key in deleted.document_ids for job in jobs.live_jobs_of_document(session, key)]
@@ -324,7 +324,7 @@ def remove_files(
     if not every:
         return FilesGone(n_removed=0, n_kept=0, n_keepers=0)
     with services.store.removing(), services.read() as session:
-        gone = documents.unreferenced(session, content_hashes)
+        gone = revisions.unreferenced(session, content_hashes)
         kept = set(every) - set(gone)
         n_removed = sum(services.store.remove(content_hash) for content_hash in gone)
         n_keepers = documents.n_with_contents(session, kept)

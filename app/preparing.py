@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.exc import IntegrityError
 
-from app.db import chunks, documents, revisions, staging, vectors
+from app.db import chunks, loaded_texts, revisions, staging, vectors
 from app.db.chunks import ChunkText
 from indexing import token_vectors
 from indexing.chunking import Chunker
@@ -111,7 +111,7 @@ def _page_at(pages: Sequence[Page], starts: NDArray[np.int64], position: int) ->
 def chunk_missing(services: Services, document_ids: Sequence[int], chunker: Chunker) -> None:
     """Chunks those documents that were not yet cut by this chunker, from their kept text."""
     with services.read() as session:
-        without = documents.without_chunks(session, document_ids, chunker.spec.fingerprint)
+        without = loaded_texts.without_chunks(session, document_ids, chunker.spec.fingerprint)
     for document_id in without:
         while not _chunked(services, document_id, chunker):
             pass
@@ -123,7 +123,7 @@ def _chunked(services: Services, document_id: int, chunker: Chunker) -> bool:
     Cutting a long text takes a minute, in which no one must have to wait for the database.
     """
     with services.read() as session:
-        kept = documents.newest_text(session, document_id, lock=False)
+        kept = loaded_texts.newest_text(session, document_id, lock=False)
     if kept is None:
         return True
     made = chunks_of(document_id, kept.loaded, kept.title, chunker)
@@ -132,7 +132,7 @@ def _chunked(services: Services, document_id: int, chunker: Chunker) -> bool:
     if is_long and not stage(services, document_id, kept.revision, fingerprint, made):
         return False
     with services.write() as session:
-        same = documents.newest_text_key(session, document_id) == (kept.revision, kept.title)
+        same = loaded_texts.newest_text_key(session, document_id) == (kept.revision, kept.title)
         if same and is_long:
             staging.move(session, document_id, kept.revision, fingerprint)
         elif same:

@@ -18,7 +18,7 @@ import numpy as np
 from app import abandoned, building, intake, retention, sparse, switching, verifying
 from app import nodes as node_indexes
 from app.building import Say
-from app.db import chunks, collections, documents, inventory, nodes, vectors, versions
+from app.db import chunks, collections, documents, inventory, loaded_texts, nodes, vectors, versions
 from app.db.dialects import in_batches
 from app.db.tables import IndexVersionRow
 from app.errors import Conflict
@@ -251,7 +251,7 @@ def _cut_again(
     for document_id in sorted(document_ids):
         with services.write() as session:
             collections.lock(session, row.collection_id)
-            kept = documents.newest_text(session, document_id)
+            kept = loaded_texts.newest_text(session, document_id)
             if kept is None or kept.revision != documents.get(session, document_id).revision:
                 continue  # it is gone, or the ingestion that is under way cuts it
             chunks.delete(session, document_id, chunker=row.chunker_fingerprint)

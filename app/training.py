@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.db import collections, documents, golden
+from app.db import collections, documents, golden, loaded_texts
 from app.errors import InvalidRequest
 from app.ids import format_id
 
@@ -25,7 +25,7 @@ def export_collection(services: Services, name: str, folder: Path) -> int:
         by_source: dict[str, str] = {}
         records = []
         for document_id in documents.ids_of_collection(session, collection_id):
-            kept = documents.newest_text(session, document_id, lock=False)
+            kept = loaded_texts.newest_text(session, document_id, lock=False)
             if kept is None:
                 continue
             key = format_id(document_id)

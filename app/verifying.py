@@ -16,7 +16,7 @@ import numpy as np
 
 from app import abandoned
 from app import nodes as node_indexes
-from app.db import chunks, collections, documents, inventory, jobs, leftovers, nodes, versions
+from app.db import chunks, collections, inventory, jobs, leftovers, nodes, revisions, versions
 from app.db.chunks import ChunkText
 from app.db.tables import IndexVersionRow
 from app.following import pending
@@ -275,7 +275,7 @@ def grace_seconds(services: Services) -> float:
 
 def _file_problems(services: Services, collection_id: int) -> Iterator[Problem]:
     with services.read() as session:
-        hashes = sorted(set(documents.content_hashes(session, collection_id=collection_id)))
+        hashes = sorted(set(revisions.content_hashes(session, collection_id=collection_id)))
     for content_hash in hashes:
         path = services.store.path(content_hash)
         try:

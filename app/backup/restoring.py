@@ -30,7 +30,7 @@ from app.backup.manifest import Manifest
 from app.backup.targets import NOT_EMPTY, Staged, Target, sqlite_staging, target_of
 from app.backup.writing import Say, back_up
 from app.cancelling import CANCELLED, CANCELLED_DETAIL, note_failure
-from app.db import collections, documents, jobs, queue, versions
+from app.db import collections, jobs, queue, revisions, versions
 from app.db.errors import VersionNotFound
 from app.db.tables import CollectionRow, IndexVersionRow, JobRow
 from app.db.types import utc_now
@@ -267,7 +267,7 @@ def _remove_unnamed(services: Services) -> None:
         for group in services.store.folder.glob("[0-9a-f][0-9a-f]"):
             names = sorted(path.name for path in group.iterdir())
             for start in range(0, len(names), HASHES_A_LOOK):
-                for content_hash in documents.unreferenced(session, names[start : start + HASHES_A_LOOK]):
+                for content_hash in revisions.unreferenced(session, names[start : start + HASHES_A_LOOK]):
                     services.store.remove(content_hash)
 
 

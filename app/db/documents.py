@@ -1,9 +1,9 @@
 """Documents: what is kept of a source, and how one content follows another.
 
-Read: `get` · `get_by_source` · `list_page` · `counts` · `ids_of_collection` · `get_revision` · `newest_text`
-· `without_chunks` · `content_hashes` · `unreferenced`. Accept: `upsert_pending` · `reopen` · `wait_again` ·
-`patch` · `delete` · `delete_all`. A revision's end without success: `set_error`; the steps of its ingestion
-are in `app.db.batches`. The caller commits.
+Read: `get` · `get_by_source` · `list_page` · `counts` · `pages_of` · `n_unfinished` · `ids_of_collection` ·
+`n_with_contents` · `sources_of`. Accept: `upsert_pending` · `reopen` · `wait_again` · `patch`. A revision's
+end without success: `set_error`; the steps of its ingestion are in `app.db.batches`, what chunks are cut from
+is in `app.db.loaded_texts`, and how a document goes in `app.db.removal`. The caller commits.
 
 A document's `meta` is what filters see: the loader's metadata of the served revision, and over it the user's
 own. `attributes` mirrors it in the same transaction. `title` likewise is the user's, else the loader's.
@@ -14,33 +14,26 @@ document.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
-from sqlalchemy import Column, ColumnElement, Table, exists, func, select, tuple_, update
-from sqlalchemy import delete as delete_from
+from sqlalchemy import ColumnElement, func, select, tuple_, update
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.util import identity_key
 
-from app.db import collections, generated, nodes, revisions
+from app.db import collections, revisions
 from app.db.attributes import set_attributes
 from app.db.dialects import in_batches, insert
 from app.db.errors import DocumentNotFound
 from app.db.metadata import flatten
 from app.db.paging import Page, read_cursor, write_cursor
-from app.db.revisions import content_hashes as content_hashes
-from app.db.revisions import unreferenced as unreferenced
-from app.db.tables import Base, ChunkRow, CollectionRow, DocumentRow, RevisionRow
+from app.db.tables import CollectionRow, DocumentRow, RevisionRow
 from app.db.texts import checked_text, storable
 from app.db.types import utc_now
-from indexing.types import Block, Heading, LoadedText, stable_id
 from indexing.types import Page as TextPage
-
-_DOCUMENTS = cast(Table, DocumentRow.__table__)
+from indexing.types import stable_id
 
 DocumentStatus = Literal["pending", "processing", "ready", "failed"]
 
@@ -56,8 +49,6 @@ class Unset(Enum):
 
 UNSET: Final = Unset.UNSET
 
-get_revision = revisions.get
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upserted:
@@ -66,35 +57,6 @@ class Upserted:
     document: DocumentRow
     revision: int | None
     is_new: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptText:
-    """The canonical text of a revision as its loader gave it, and the title it is shown under."""
-
-    revision: int
-    title: str | None
-    loaded: LoadedText
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deleted:
-    """What a deletion took away.
-
-    `rows` counts by table; `content_hashes` are the files that no document needs any more, of all that the
-    documents had; `text_hashes` are those of their chunks.
-    """
-
-    document_ids: tuple[int, ...]
-    rows: Mapping[str, int]
-    change_number: int
-    content_hashes: tuple[str, ...]
-    all_content_hashes: tuple[str, ...]
-    text_hashes: frozenset[str]
-
-    @property
-    def n_chunks(self) -> int:
-        return self.rows["chunks"]
 
 
 def id_of(collection_name: str, source: str) -> int:
@@ -291,85 +253,11 @@ def patch(
     document = _locked(session, document_id)
     merged = {name: value for name, value in {**document.meta, **(meta or {})}.items() if value is not None}
     new_title = document.title if title is UNSET else title
-    if new_title is None and (served := _served(session, document)) is not None:
+    if new_title is None and (served := revisions.served(session, document)) is not None:
         new_title = served.title
     set_attributes(session, document_id, merged)
     _update(session, document_id, title=new_title, meta=merged, change_number=change, updated_at=now)
     return get(session, document_id)
-
-
-def delete(session: Session, document_id: int, *, now: datetime | None = None) -> Deleted:
-    """Remove a document with its chunks, revisions and attributes, and log the change.
-
-    Raises DocumentNotFound.
-    """
-    owner = get(session, document_id).collection_id
-    return delete_all(session, owner, [document_id], now=now)
-
-
-def delete_all(
-    session: Session, collection_id: int, document_ids: Iterable[int], *, now: datetime | None = None
-) -> Deleted:
-    """The same for those of the documents that are in the collection, with one change each."""
-    # Locked before they are looked for: what another deletes meanwhile is not there any more.
-    collections.lock(session, collection_id)
-    wanted = select(DocumentRow.id).where(DocumentRow.collection_id == collection_id).order_by(DocumentRow.id)
-    batches = list(in_batches(sorted(set(document_ids))))
-    present = [key for batch in batches for key in session.scalars(wanted.where(DocumentRow.id.in_(batch)))]
-    change = collections.log_changes(session, collection_id, present, "delete", now=now)
-    rows: Counter[str] = Counter()
-    contents: set[str] = set()
-    texts: set[str] = set()
-    for batch in in_batches(present):
-        # The documents first, as whoever publishes locks them.
-        session.execute(wanted.where(DocumentRow.id.in_(batch)).with_for_update()).all()
-        sources = session.scalars(select(DocumentRow.source).where(DocumentRow.id.in_(batch)))
-        if n_questions := generated.forget(session, collection_id, sources):
-            rows["golden_questions"] += n_questions
-        contents.update(
-            session.scalars(select(RevisionRow.content_hash).where(RevisionRow.document_id.in_(batch)))
-        )
-        cut = select(ChunkRow.id, ChunkRow.text_hash).where(ChunkRow.document_id.in_(batch))
-        chunks = session.execute(cut).all()
-        texts.update(text_hash for _, text_hash in chunks)
-        rows.update(asdict(nodes.forget_resting_on(session, (chunk_id for chunk_id, _ in chunks))))
-        for table, column in _owned():
-            rows[table.name] += _n_deleted(session, table, column.in_(batch))
-        rows["documents"] += _n_deleted(session, _DOCUMENTS, _DOCUMENTS.c.id.in_(batch))
-    for key in present:
-        row = session.identity_map.get(identity_key(DocumentRow, key))
-        if row is not None:
-            session.expunge(row)
-    return Deleted(
-        document_ids=tuple(present),
-        rows=rows,
-        change_number=change,
-        content_hashes=unreferenced(session, contents),
-        all_content_hashes=tuple(sorted(contents)),
-        text_hashes=frozenset(texts),
-    )
-
-
-def _owned() -> list[tuple[Table, Column[Any]]]:
-    """Every table whose rows belong to a document, and the column that says to which; inner ones first."""
-    keys: list[Column[Any]] = [_DOCUMENTS.c.id]
-    for table in Base.metadata.sorted_tables:
-        keys += [key.parent for key in table.foreign_keys if any(key.column is known for known in keys)]
-    return [(column.table, column) for column in reversed(keys[1:])]
-
-
-def _n_deleted(session: Session, table: Table, condition: ColumnElement[bool]) -> int:
-    return session.connection().execute(delete_from(table).where(condition)).rowcount
-
-
-def rows_of_collection(session: Session, collection_id: int) -> dict[str, int]:
-    """How many rows of each table belong to the documents of a collection."""
-    members = select(DocumentRow.id).where(DocumentRow.collection_id == collection_id)
-    found = {
-        table.name: session.scalars(select(func.count()).select_from(table).where(column.in_(members))).one()
-        for table, column in _owned()
-    }
-    return {**found, "documents": sum(counts(session, collection_id=collection_id).values())}
 
 
 def n_with_contents(session: Session, hashes: Iterable[str]) -> int:
@@ -407,58 +295,6 @@ def set_error(
     if _is_newest(session, document_id, number):
         error = {"error_code": code, "error_detail": storable(detail)}
         _update(session, document_id, status="failed", updated_at=now or utc_now(), **error)
-
-
-def newest_text(session: Session, document_id: int, *, lock: bool = True) -> KeptText | None:
-    """The text that chunks are to be cut from: of the last revision that was loaded.
-
-    The document stays locked until the commit, so that no chunk comes after its revision has gone. Without
-    the lock, see `newest_text_key`.
-    """
-    document = session.get(DocumentRow, document_id, populate_existing=True, with_for_update=lock or None)
-    revision = revisions.newest_with_text(session, document_id)
-    if document is None or revision is None or revision.text is None:
-        return None
-    return KeptText(
-        revision=revision.number,
-        title=_cut_under(session, document, revision),
-        loaded=LoadedText(
-            text=revisions.whole_text(session, revision),
-            title=revision.title,
-            metadata=revision.meta,
-            pages=tuple(TextPage(**page) for page in revision.pages),
-            headings=tuple(Heading(**heading) for heading in revision.headings),
-            blocks=tuple(Block(**block) for block in revision.blocks),
-        ),
-    )
-
-
-def newest_text_key(session: Session, document_id: int) -> tuple[int, str | None] | None:
-    """Revision and title of what `newest_text` gives; the document stays locked until the commit."""
-    document = session.get(DocumentRow, document_id, populate_existing=True, with_for_update=True)
-    revision = revisions.newest_with_text(session, document_id)
-    if document is None or revision is None:
-        return None
-    return revision.number, _cut_under(session, document, revision)
-
-
-def without_chunks(session: Session, document_ids: Iterable[int], chunker: str) -> list[int]:
-    """Those of the documents whose `newest_text` has no chunk under this chunker, sorted."""
-    found: list[int] = []
-    for batch in in_batches(sorted(set(document_ids))):
-        loaded = (
-            select(RevisionRow.document_id, func.max(RevisionRow.number).label("number"))
-            .where(RevisionRow.document_id.in_(batch), RevisionRow.text.is_not(None))
-            .group_by(RevisionRow.document_id)
-            .subquery()
-        )
-        cut = exists().where(
-            ChunkRow.document_id == loaded.c.document_id,
-            ChunkRow.chunker == chunker,
-            ChunkRow.revision == loaded.c.number,
-        )
-        found += session.scalars(select(loaded.c.document_id).where(~cut).order_by(loaded.c.document_id))
-    return found
 
 
 _NO_ERROR: Final = {"error_code": None, "error_detail": None}
@@ -513,15 +349,6 @@ def _locked(session: Session, document_id: int) -> DocumentRow:
 def _is_newest(session: Session, document_id: int, number: int) -> bool:
     last = revisions.newest(session, document_id)
     return last is not None and last.number == number
-
-
-def _served(session: Session, document: DocumentRow) -> RevisionRow | None:
-    return get_revision(session, document.id, document.revision) if document.revision else None
-
-
-def _cut_under(session: Session, document: DocumentRow, revision: RevisionRow) -> str | None:
-    """The title that a revision's chunks begin with."""
-    return revisions.own_title(document, _served(session, document)) or revision.title
 
 
 def _update(session: Session, document_id: int, **values: Any) -> None:

@@ -1,9 +1,10 @@
 """The contents that a document has had: rows of `revisions`, by document and number.
 
-`get` · `newest` · `newest_with_text` · `accept` · `change` · `supersede` · `unreferenced` · `content_hashes`.
-Texts: `n_text_parts` · `text_part` · `text_parts` · `whole_text` · `set_text_parts` · `add_text_part` ·
-`remove_text_parts`. What a document has of its user, not of the revision served: `own_title` ·
-`own_metadata`. What becomes of a revision is in `app.db.documents` and `app.db.batches`. The caller commits.
+`get` · `served` · `newest` · `newest_with_text` · `accept` · `change` · `supersede` · `unreferenced` ·
+`content_hashes`. Texts: `n_text_parts` · `text_part` · `text_parts` · `whole_text` · `set_text_parts` ·
+`add_text_part` · `remove_text_parts`. What a document has of its user, not of the revision served:
+`own_title` · `own_metadata`. What becomes of a revision is in `app.db.documents` and `app.db.batches`. The
+caller commits.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ def get(session: Session, document_id: int, number: int) -> RevisionRow:
     if row is None:
         raise RevisionNotFound(f"the document has no revision {number}")
     return row
+
+
+def served(session: Session, document: DocumentRow) -> RevisionRow | None:
+    """The revision of which the document's chunks are searched; None before its first is ready."""
+    return get(session, document.id, document.revision) if document.revision else None
 
 
 def newest(session: Session, document_id: int) -> RevisionRow | None:

@@ -115,7 +115,7 @@ def _contents(model: Model) -> dict[str, set[State]]:
 
 
 def _text_of(session: object, row: DocumentRow) -> str:
-    revision = documents.get_revision(session, row.id, row.revision)  # type: ignore[arg-type]
+    revision = revisions.get(session, row.id, row.revision)  # type: ignore[arg-type]
     return "" if revision is None or revision.text is None else revision.text
 
 
@@ -232,7 +232,7 @@ def _files(services: Services) -> Iterator[str]:
     links.sweep(services.store, 0.0)
     intake.sweep_files(services)
     with services.read() as session:
-        named = set(documents.content_hashes(session))
+        named = set(revisions.content_hashes(session))
     folder = services.store.folder
     kept = {path.name for path in folder.glob("??/*")}
     for name in sorted(named - kept):

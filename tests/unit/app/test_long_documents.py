@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from app import ingestion, intake, preparing
-from app.db import chunks, documents, queue, revisions
+from app.db import chunks, documents, loaded_texts, queue, removal, revisions
 from app.db import jobs as records
 from app.db.tables import JobRow, StagedChunkRow, TextPartRow
 from app.preparing import chunk_missing
@@ -120,7 +120,7 @@ def test_a_text_in_parts_becomes_searchable_and_is_kept_in_parts(
         made = chunks.of_document(session, document_id)
         assert "".join(revisions.text_parts(session, document_id, 1)) == LONG[: len(LONG)]
         assert revisions.n_text_parts(session, document_id, 1) == 3
-        kept = documents.newest_text(session, document_id)
+        kept = loaded_texts.newest_text(session, document_id)
     assert kept is not None
     assert kept.loaded.text == LONG
     assert document.n_chunks == len(made) > 40
@@ -145,7 +145,7 @@ def test_the_parts_go_with_the_text(services: Services) -> None:
         assert list(revisions.text_parts(session, first, 1)) == []
         assert revisions.n_text_parts(session, first, 1) == 0
     with services.write() as session:
-        documents.delete(session, first)
+        removal.delete(session, first)
     assert n_further_parts(services) == 0
 
 
@@ -196,7 +196,7 @@ def test_a_document_that_is_deleted_while_it_is_saved_leaves_nothing(
         ) -> None:
             if (note, done) == ("save", moment):
                 with services.write() as session:
-                    documents.delete(session, document_id)
+                    removal.delete(session, document_id)
 
     work(services, Deleting())
     assert statuses(services) == {"long.txt": "succeeded"}

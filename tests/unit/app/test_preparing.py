@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.db import collections, documents
+from app.db import collections, loaded_texts
 from app.db.chunks import ChunkText
 from app.errors import InvalidRequest
 from app.preparing import chunk_missing, chunks_of, encode_missing, page_at, vectors_of
@@ -139,12 +139,12 @@ def test_kept_texts_are_cut_for_another_chunker_and_only_once(services: Services
     ids = list(ingest(services, PAGES).values())
     fine = chunker(ChunkerSpec(max_tokens=16, overlap_tokens=2, min_tokens=4))
     with services.read() as session:
-        assert sorted(documents.without_chunks(session, ids, fine.spec.fingerprint)) == sorted(ids)
+        assert sorted(loaded_texts.without_chunks(session, ids, fine.spec.fingerprint)) == sorted(ids)
         changes = collections.get_by_name(session, "default").change_number
     for _ in range(2):
         chunk_missing(services, ids, fine)
     with services.read() as session:
-        assert documents.without_chunks(session, ids, fine.spec.fingerprint) == []
+        assert loaded_texts.without_chunks(session, ids, fine.spec.fingerprint) == []
         assert collections.get_by_name(session, "default").change_number == changes, (
             "nothing that is served changed"
         )

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app import filing, following, golden, ingestion, intake, sync_plans, syncing
-from app.db import chunks, collections, documents, queue
+from app.db import chunks, collections, documents, queue, removal
 from app.db import golden as questions
 from app.db.golden import Expected
 from app.errors import Conflict, InvalidRequest
@@ -116,7 +116,7 @@ def test_after_a_sync_the_collection_is_the_folder(services: Services, states: l
         run(services, Path(name) / "docs", FORCED)
         with services.write() as session:
             for document_id in documents.ids_of_collection(session, collection_id(services)):
-                documents.delete(session, document_id)
+                removal.delete(session, document_id)
 
 
 def test_a_renamed_file_keeps_what_was_said_of_it_and_is_not_encoded_again(

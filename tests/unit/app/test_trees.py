@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from app import deleting, intake, trees
-from app.db import chunks, collections, documents, nodes, versions
+from app.db import chunks, collections, documents, loaded_texts, nodes, versions
 from app.db import trees as tree_rows
 from app.searching import SearchRequest, search
 from app.services import Services, open_services
@@ -117,7 +117,7 @@ def test_searches_give_chunks_and_keep_filters(grown: Services, mode: Any) -> No
 
 def _text_of(services: Services, source: str) -> str:
     with services.read() as session:
-        found = documents.newest_text(session, id_of(source), lock=False)
+        found = loaded_texts.newest_text(session, id_of(source), lock=False)
     assert found is not None
     return str(found.loaded.text)
 

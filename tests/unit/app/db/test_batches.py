@@ -8,7 +8,17 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from app.db import arrivals, batches, chunks, collections, documents, versions
+from app.db import (
+    arrivals,
+    batches,
+    chunks,
+    collections,
+    documents,
+    loaded_texts,
+    removal,
+    revisions,
+    versions,
+)
 from app.db.arrivals import NewDocument
 from app.db.batches import LoadedRevision
 from app.db.filters import allowed_documents
@@ -57,7 +67,7 @@ class TestBegin:
         live, served, overtaken, deleted = (upload(source=name) for name in "lsod")
         ingest(served)
         upload("b", source="o")
-        documents.delete(session, deleted.document.id)
+        removal.delete(session, deleted.document.id)
         numbers = {item.document.id: 1 for item in (live, served, overtaken, deleted)} | {12345: 1}
         assert batches.begin(session, numbers).keys() == {live.document.id}
         statuses = {row.source: row.status for row in documents.list_page(session).items}
@@ -82,7 +92,7 @@ class TestServing:
         assert (document.status, document.revision, document.title) == ("ready", 1, "From the file")
         assert document.meta == {"author": "Ada", "tags": ["x", "y"], "year": 2020}
         assert (document.n_pages, document.n_chunks) == (2, 2)
-        assert documents.get_revision(session, document.id, 1).status == "ready"
+        assert revisions.get(session, document.id, 1).status == "ready"
         for filters in ({"author": "Ada"}, {"tags": "y"}, {"year": 2020}):
             assert allowed_documents(session, collection.id, filters).tolist() == [document.id]
 
@@ -108,10 +118,10 @@ class TestServing:
         document_id = second.document.id
         assert texts(session, document_id) == ["one", "2"]
         assert documents.get(session, document_id).n_chunks == 2
-        old = documents.get_revision(session, document_id, 1)
+        old = revisions.get(session, document_id, 1)
         assert (old.status, old.text, old.pages, old.headings, old.blocks) == ("superseded", None, [], [], [])
-        assert documents.get_revision(session, document_id, 2).text == "one 2"
-        assert documents.content_hashes(session) == ("b" * 64,)
+        assert revisions.get(session, document_id, 2).text == "one 2"
+        assert revisions.content_hashes(session) == ("b" * 64,)
 
     def test_a_file_that_another_document_needs_is_not_freed(self, upload, ingest):
         upload("a", source="other.txt")
@@ -126,7 +136,7 @@ class TestServing:
         failed = upload("a")
         documents.set_error(session, failed.document.id, 1, code="corrupt_file", detail="x")
         assert ingest(upload("b")) == ("a" * 64,)
-        assert documents.get_revision(session, failed.document.id, 1).status == "superseded"
+        assert revisions.get(session, failed.document.id, 1).status == "superseded"
 
     def test_what_an_index_must_see_is_a_change(self, session, upload, ingest, collection):
         """The first revision changes the index once; a later one twice, since chunks come and chunks go."""
@@ -251,7 +261,7 @@ class TestManyTogether:
         served_id = served.document.id
         batches.save(session, collection.id, [i for i in items if i.file.document_id == served_id], CHUNKER)
         batches.publish(session, collection.id, {served_id: 1})
-        documents.delete(session, deleted.document.id)
+        removal.delete(session, deleted.document.id)
         ingest(upload("b", source="o"), words=("newer",))
         before = len(changes(session, collection))
         alive = {live.document.id, served_id}
@@ -367,7 +377,7 @@ class TestComingBack:
 
     def test_an_old_text_is_not_taken_for_the_new_one(self, session, upload, collection):
         file = begin_one(session, upload("a"))
-        documents.delete(session, file.document_id)
+        removal.delete(session, file.document_id)
         again = upload("b")
         assert (
             batches.save(session, collection.id, [loaded(file, "old")], CHUNKER).document_ids == frozenset()
@@ -378,7 +388,7 @@ class TestComingBack:
     def test_what_was_not_saved_is_not_served(self, session, upload, collection, content):
         file = begin_one(session, upload("a"))
         batches.save(session, collection.id, [loaded(file, "old")], CHUNKER)
-        documents.delete(session, file.document_id)
+        removal.delete(session, file.document_id)
         again = upload(content)
         published = batches.publish(session, collection.id, {file.document_id: 1})
         assert published.document_ids == frozenset()
@@ -405,7 +415,7 @@ class TestTogetherWithOthers:
         numbers = {first.document.id: upload("b").revision}
         session.commit()
         cutting = sessions()
-        kept = documents.newest_text(cutting, first.document.id)
+        kept = loaded_texts.newest_text(cutting, first.document.id)
         faults = []
 
         def serve():

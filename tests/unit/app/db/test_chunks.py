@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import event
 
-from app.db import chunks, collections, documents, vectors
+from app.db import chunks, collections, documents, removal, vectors
 from app.db.vectors import StoredVector
 from indexing.types import Chunk, stable_id, text_hash
 
@@ -117,7 +117,7 @@ class TestPassages:
     def test_leave_out_what_is_gone_or_another_collections(self, session, document_ids, collection):
         kept = [chunk(document_id, 0) for document_id in document_ids]
         chunks.insert(session, 1, CHUNKER, kept)
-        documents.delete(session, document_ids[0])
+        removal.delete(session, document_ids[0])
         ids = [item.id for item in kept] + [12345]
         assert list(chunks.load_passages(session, ids)) == [kept[1].id]
         other = collections.create(session, "other")

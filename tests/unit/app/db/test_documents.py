@@ -7,7 +7,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from app.db import batches, chunks, collections, documents, versions
+from app.db import batches, chunks, collections, documents, loaded_texts, removal, revisions, versions
 from app.db.errors import CursorError, DocumentNotFound, InvalidText, MetadataError
 from app.db.filters import allowed_documents
 from tests.unit.app.db.papers import CHUNKER, LOADED, NOW, texts
@@ -40,7 +40,7 @@ class TestAccepting:
         documents.set_error(session, first.document.id, 1, code="corrupt_file", detail="no text")
         again = upload()
         assert (again.revision, again.document.status, again.document.error_code) == (1, "pending", None)
-        assert documents.get_revision(session, first.document.id, 1).status == "pending"
+        assert revisions.get(session, first.document.id, 1).status == "pending"
 
     def test_new_bytes_are_a_new_revision_beside_the_served_one(self, session, upload, ingest):
         ingest(upload("a"))
@@ -118,9 +118,9 @@ class TestFailing:
 class TestKeptTexts:
     def test_come_back_as_the_loader_gave_them(self, session, upload, ingest):
         upserted = upload()
-        assert documents.newest_text(session, upserted.document.id) is None
+        assert loaded_texts.newest_text(session, upserted.document.id) is None
         ingest(upserted, loaded=LOADED)
-        kept = documents.newest_text(session, upserted.document.id)
+        kept = loaded_texts.newest_text(session, upserted.document.id)
         assert (kept.revision, kept.title, kept.loaded) == (1, "From the file", LOADED)
 
     def test_documents_to_be_cut_are_those_whose_newest_text_has_no_chunk(
@@ -130,14 +130,16 @@ class TestKeptTexts:
         ingest(cut)
         save(uncut, words=())
         ids = [upserted.document.id for upserted in (cut, uncut, empty)]
-        assert documents.without_chunks(session, ids, CHUNKER) == [uncut.document.id]
-        assert documents.without_chunks(session, ids, "other") == sorted([cut.document.id, uncut.document.id])
+        assert loaded_texts.without_chunks(session, ids, CHUNKER) == [uncut.document.id]
+        assert loaded_texts.without_chunks(session, ids, "other") == sorted(
+            [cut.document.id, uncut.document.id]
+        )
 
     def test_a_newer_text_is_to_be_cut_again(self, session, upload, ingest, save):
         ingest(upload("a"))
         second = upload("b")
         save(second, words=())
-        assert documents.without_chunks(session, [second.document.id], CHUNKER) == [second.document.id]
+        assert loaded_texts.without_chunks(session, [second.document.id], CHUNKER) == [second.document.id]
 
 
 class TestPatching:
@@ -165,7 +167,7 @@ class TestDeleting:
     def test_takes_everything_in_one_step_and_logs_it(self, session, upload, ingest, collection):
         ingest(upload("a"))
         upserted = upload("b", meta={"x": 1})
-        removed = documents.delete(session, upserted.document.id)
+        removed = removal.delete(session, upserted.document.id)
         assert (removed.n_chunks, removed.rows["revisions"]) == (2, 2)
         assert removed.content_hashes == ("a" * 64, "b" * 64)
         last = collections.changes_since(session, collection.id, removed.change_number - 1)[-1]
@@ -175,11 +177,11 @@ class TestDeleting:
         with pytest.raises(DocumentNotFound):
             documents.get(session, upserted.document.id)
         with pytest.raises(DocumentNotFound):
-            documents.delete(session, upserted.document.id)
+            removal.delete(session, upserted.document.id)
 
     def test_a_source_can_come_back(self, upload, ingest, session):
         first = upload()
-        documents.delete(session, first.document.id)
+        removal.delete(session, first.document.id)
         again = upload()
         assert again.is_new
         assert (again.document.id, again.revision) == (first.document.id, 1)
@@ -221,7 +223,7 @@ class TestListing:
         for number in range(6):
             upload(source=str(number), now=NOW + timedelta(seconds=number))
         first = documents.list_page(session, limit=3)
-        documents.delete(session, first.items[0].id)
+        removal.delete(session, first.items[0].id)
         rest = documents.list_page(session, limit=3, cursor=first.next_cursor)
         assert [row.source for row in rest.items] == ["3", "4", "5"]
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.db import documents, idempotency
+from app.db import idempotency, removal
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=20)
@@ -90,6 +90,6 @@ def test_what_an_answer_says_of_a_deleted_document_goes_and_the_key_stays(sessio
 def test_an_answer_that_comes_after_the_deletion_is_not_kept(session, reserve, upload):
     document_id = upload().document.id
     reserve()
-    documents.delete(session, document_id)
+    removal.delete(session, document_id)
     idempotency.complete(session, "k", "first", **ANSWER, document_id=document_id)
     assert reserve(holder="second").row.response is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import func, select
 
-from app.db import chunks, documents, leftovers, nodes, vectors
+from app.db import chunks, leftovers, nodes, removal, vectors
 from app.db.tables import NodeChildRow, NodeRow, VectorRow
 from app.db.vectors import StoredVector
 from indexing.nodes import Node
@@ -60,7 +60,7 @@ def test_saving_twice_changes_nothing(session, collection, tree):
 
 def test_a_deleted_document_takes_its_nodes_and_their_ancestors(session, collection, tree):
     made, owners, _ = tree
-    deleted = documents.delete_all(session, collection.id, [owners["b"]])
+    deleted = removal.delete_all(session, collection.id, [owners["b"]])
     assert texts(session) == ["about a"]
     assert deleted.rows["nodes"] == 3
     assert kept_vectors(session) == {made["a"].text_hash}
@@ -90,7 +90,7 @@ def test_no_way_of_removing_chunks_leaves_a_node(session, collection, tree, remo
 
 def test_what_rests_on_something_gone_is_not_saved(session, collection, tree):
     made, owners, ids = tree
-    documents.delete_all(session, collection.id, [owners["b"]])
+    removal.delete_all(session, collection.id, [owners["b"]])
     late = [
         Node(kind="summary", text="late", chunks=(*ids["a"], *ids["b"])),
         Node(kind="summary", text="later", nodes=(made["b"].id,), level=2),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.db import collections, documents, golden, tunings
+from app.db import collections, golden, removal, tunings
 from app.db.golden import Expected
 
 
@@ -34,7 +34,7 @@ def test_generated_questions_go_apart_and_with_their_document(session, collectio
     golden.put(session, collection.id, "own", [Expected("a.txt")])
     golden.put(session, collection.id, "made", [Expected("a.txt", "one")], generator="sentences-1")
     golden.put(session, collection.id, "made too", [Expected("b.txt", "two")], generator="sentences-1")
-    deleted = documents.delete(session, first.document.id)
+    deleted = removal.delete(session, first.document.id)
     assert deleted.rows["golden_questions"] == 1
     assert [item.question for item in golden.list_all(session, collection.id)] == ["own", "made too"]
     assert golden.remove_generated(session, collection.id) == 1
