@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,7 @@ from fastapi.testclient import TestClient
 from app import repairing, verifying
 from app.main import create_app
 from app.services import Services, open_services
-from indexing.encoding.base import Progress
-from indexing.encoding.fake import WordEncoder
-from indexing.types import Encoding
+from tests.encoders import CountingEncoder
 from tests.faults.harness.checks import active_version
 from tests.service import send_text, settings_for, work
 
@@ -21,28 +19,13 @@ SEARCHES = [(f"note{number}word", mode) for number in (3, 17) for mode in ("bm25
 CODES = {"index_damaged", "index_missing", "index_outdated"}
 
 
-class Counting(WordEncoder):
-    """Knows how many documents it has encoded."""
-
-    n_encoded = 0
-
-    def encode_documents(
-        self, texts: Sequence[str], *, with_tokens: bool = False, progress: Progress | None = None
-    ) -> Encoding:
-        self.n_encoded += len(texts)
-        return super().encode_documents(texts, with_tokens=with_tokens)
-
-    def encode_queries(self, texts: Sequence[str], *, with_tokens: bool = False) -> Encoding:
-        return super().encode_documents(texts, with_tokens=with_tokens)
+@pytest.fixture
+def encoder() -> CountingEncoder:
+    return CountingEncoder()
 
 
 @pytest.fixture
-def encoder() -> Counting:
-    return Counting()
-
-
-@pytest.fixture
-def opened(tmp_path: Path, encoder: Counting) -> Iterator[Services]:
+def opened(tmp_path: Path, encoder: CountingEncoder) -> Iterator[Services]:
     """A service with documents of which some were replaced, so that there are dead rows."""
     with open_services(settings_for(tmp_path / "home", ""), load=lambda _spec, _dir: encoder) as services:
         client = TestClient(create_app(services))
@@ -56,7 +39,7 @@ def opened(tmp_path: Path, encoder: Counting) -> Iterator[Services]:
 
 def answers(services: Services) -> list[tuple[int, object]]:
     """Status, and the texts found or the code of the refusal, as a process that starts now gives them."""
-    with open_services(services.settings, load=lambda _spec, _dir: Counting()) as fresh:
+    with open_services(services.settings, load=lambda _spec, _dir: CountingEncoder()) as fresh:
         client = TestClient(create_app(fresh), raise_server_exceptions=False)
         found: list[tuple[int, object]] = []
         for query, mode in SEARCHES:
@@ -67,16 +50,18 @@ def answers(services: Services) -> list[tuple[int, object]]:
     return found
 
 
-def check_found_and_mended(services: Services, encoder: Counting, sound: list[tuple[int, object]]) -> None:
+def check_found_and_mended(
+    services: Services, encoder: CountingEncoder, sound: list[tuple[int, object]]
+) -> None:
     version = active_version(services)
     for given, expected in zip(answers(services), sound, strict=True):
         assert given == expected or (given[0] == 503 and given[1] in CODES), given
     assert not verifying.verify(services, version).ok
     services.snapshots.forget(version)
-    before = encoder.n_encoded
+    before = encoder.n_documents
     mended = repairing.repair(services, version)
     assert mended.left == ()
-    assert encoder.n_encoded - before <= 2 * verifying.VECTORS_SAMPLED, "only what verify compares"
+    assert encoder.n_documents - before <= 2 * verifying.VECTORS_SAMPLED, "only what verify compares"
     assert answers(services) == sound
 
 
@@ -87,7 +72,7 @@ def files_of(services: Services) -> list[Path]:
     )
 
 
-def test_a_flipped_byte_in_any_file_is_found_and_mended(opened: Services, encoder: Counting) -> None:
+def test_a_flipped_byte_in_any_file_is_found_and_mended(opened: Services, encoder: CountingEncoder) -> None:
     sound = answers(opened)
     kinds = {path.name for path in files_of(opened)}
     assert {"manifest.json"} < kinds
@@ -103,7 +88,7 @@ def test_a_flipped_byte_in_any_file_is_found_and_mended(opened: Services, encode
 
 
 def test_a_missing_segment_and_a_cut_manifest_are_found_and_mended(
-    opened: Services, encoder: Counting
+    opened: Services, encoder: CountingEncoder
 ) -> None:
     sound = answers(opened)
     folder = opened.settings.indexes_dir / active_version(opened)

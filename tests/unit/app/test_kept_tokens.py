@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,41 +15,31 @@ from app.orders import BuildOrder
 from app.services import Services, open_services
 from app.settings import EncoderSettings
 from indexing import token_vectors
-from indexing.encoding.base import Progress
 from indexing.encoding.fake import WordEncoder
 from indexing.errors import IndexMissing
 from indexing.merging import merge_version
 from indexing.token_codec import ROTATED, codec_for
 from indexing.token_pooling import pooled
-from indexing.types import Encoding, contextual_text
+from indexing.types import contextual_text
 from indexing.verification import verify_version
+from tests.encoders import CountingEncoder
 from tests.service import settings_for
 from tests.unit.app.texts import PAGES, collection_id, follow, ingest
 
 
-class Counting(WordEncoder):
-    n_texts = 0
-
-    def encode_documents(
-        self, texts: Sequence[str], *, with_tokens: bool = False, progress: Progress | None = None
-    ) -> Encoding:
-        self.n_texts += len(texts)
-        return super().encode_documents(texts, with_tokens=with_tokens, progress=progress)
+@pytest.fixture
+def encoder() -> CountingEncoder:
+    return CountingEncoder()
 
 
 @pytest.fixture
-def encoder() -> Counting:
-    return Counting()
-
-
-@pytest.fixture
-def keeping(home: Path, encoder: Counting) -> Iterator[Services]:
+def keeping(home: Path, encoder: CountingEncoder) -> Iterator[Services]:
     with open_services(settings_for(home, ""), load=lambda _spec, _dir: encoder) as opened:
         yield opened
 
 
 @pytest.fixture
-def plain(home: Path, encoder: Counting) -> Iterator[Services]:
+def plain(home: Path, encoder: CountingEncoder) -> Iterator[Services]:
     """Services that make versions without token vectors."""
     settings = settings_for(home, "", encoder=EncoderSettings(keep_tokens=False))
     with open_services(settings, load=lambda _spec, _dir: encoder) as opened:
@@ -75,12 +65,12 @@ def assert_same_in_both(services: Services, version: str) -> int:
 
 
 def test_they_follow_the_database_through_changes_merges_and_rebuilds(
-    keeping: Services, encoder: Counting
+    keeping: Services, encoder: CountingEncoder
 ) -> None:
     ids = ingest(keeping, PAGES)
     row = building.ensure_active(keeping, collection_id(keeping))
     n_chunks = assert_same_in_both(keeping, row.id)
-    assert encoder.n_texts == n_chunks
+    assert encoder.n_documents == n_chunks
 
     first, *_ = ids.values()
     deleting.delete(keeping, first)
@@ -90,7 +80,7 @@ def test_they_follow_the_database_through_changes_merges_and_rebuilds(
     merge_version(keeping.settings.indexes_dir / row.id, purge=True)
     assert assert_same_in_both(keeping, row.id) == left
     assert assert_same_in_both(keeping, building.rebuild(keeping, row).id) == left
-    assert encoder.n_texts == n_chunks, "a rebuild encodes nothing twice"
+    assert encoder.n_documents == n_chunks, "a rebuild encodes nothing twice"
 
 
 def test_they_are_close_to_what_the_encoder_gives(keeping: Services) -> None:
@@ -109,15 +99,15 @@ def test_they_are_close_to_what_the_encoder_gives(keeping: Services) -> None:
 
 
 def test_a_version_without_them_is_built_again_with_them_once_they_are_set(
-    plain: Services, keeping: Services, encoder: Counting
+    plain: Services, keeping: Services, encoder: CountingEncoder
 ) -> None:
     ingest(plain, PAGES)
     without = building.ensure_active(plain, collection_id(plain))
     with pytest.raises(IndexMissing, match="footnote index build"):
         plain.snapshots.get(without.id).token_vectors(np.empty(0, np.int64))
-    encoder.n_texts = 0
+    encoder.n_documents = 0
     with_tokens = building.build(keeping, collection_id(keeping))
-    assert encoder.n_texts == assert_same_in_both(keeping, with_tokens.id)
+    assert encoder.n_documents == assert_same_in_both(keeping, with_tokens.id)
     again = building.build(plain, collection_id(plain))
     assert plain.snapshots.get(again.id).manifest.spec.token_codec is None
 
@@ -146,7 +136,9 @@ def test_a_build_can_be_ordered_with_or_without_them(plain: Services) -> None:
         assert (plain.snapshots.get(built.id).manifest.spec.token_codec is not None) == ordered
 
 
-def test_those_kept_with_eight_bits_are_not_encoded_again(keeping: Services, encoder: Counting) -> None:
+def test_those_kept_with_eight_bits_are_not_encoded_again(
+    keeping: Services, encoder: CountingEncoder
+) -> None:
     ingest(keeping, PAGES)
     row = building.ensure_active(keeping, collection_id(keeping))
     with keeping.write() as session:
@@ -157,18 +149,18 @@ def test_those_kept_with_eight_bits_are_not_encoded_again(keeping: Services, enc
             rounded = np.rint(vectors / scales.astype(np.float32)[:, None]).clip(-127, 127).astype(np.int8)
             old = scales.tobytes() + bytes(8 * n) + rounded.tobytes()
             session.execute(update(VectorRow).where(VectorRow.text_hash == kept.text_hash).values(tokens=old))
-    encoder.n_texts = 0
+    encoder.n_documents = 0
     assert_same_in_both(keeping, building.rebuild(keeping, row).id)
-    assert encoder.n_texts == 0
+    assert encoder.n_documents == 0
 
 
-def test_lost_ones_are_taken_from_the_index(keeping: Services, encoder: Counting) -> None:
+def test_lost_ones_are_taken_from_the_index(keeping: Services, encoder: CountingEncoder) -> None:
     ingest(keeping, PAGES)
     row = building.ensure_active(keeping, collection_id(keeping))
     with keeping.write() as session:
         before = {kept.text_hash: kept.tokens for kept in session.scalars(select(VectorRow))}
         session.execute(delete(VectorRow))
-    encoder.n_texts = 0
+    encoder.n_documents = 0
     assert repairing.repair(keeping, row.id).left == ()
     with keeping.read() as session:
         assert {kept.text_hash: kept.tokens for kept in session.scalars(select(VectorRow))} == before

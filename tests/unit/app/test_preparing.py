@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,9 +14,9 @@ from app.preparing import chunk_missing, chunks_of, encode_missing, page_at, vec
 from app.services import Services, fitting_chunker
 from app.settings import ChunkerSettings
 from indexing.chunking import Chunker, ChunkerSpec
-from indexing.encoding.base import Progress
 from indexing.encoding.fake import WordEncoder
-from indexing.types import Chunk, Encoding, LoadedText, Page, text_hash
+from indexing.types import Chunk, LoadedText, Page, text_hash
+from tests.encoders import CountingEncoder
 from tests.unit.app.texts import PAGES, ingest
 
 TEXT = "".join(f"Paragraph {n} speaks of matter {n} at some length, as it should.\n\n" for n in range(20))
@@ -88,18 +86,6 @@ def test_a_chunk_has_the_page_it_begins_on() -> None:
     assert [chunk.page for chunk in chunks] == [4 if chunk.start < half else 5 for chunk in chunks]
 
 
-class CountingEncoder(WordEncoder):
-    """Remembers how many texts it was given."""
-
-    n_texts = 0
-
-    def encode_documents(
-        self, texts: Sequence[str], *, with_tokens: bool = False, progress: Progress | None = None
-    ) -> Encoding:
-        self.n_texts += len(texts)
-        return super().encode_documents(texts, with_tokens=with_tokens, progress=progress)
-
-
 def test_a_text_is_encoded_once(services: Services) -> None:
     encoder = CountingEncoder()
     texts = {text_hash(text): text for text in ("red apple", "green apple")}
@@ -109,7 +95,7 @@ def test_a_text_is_encoded_once(services: Services) -> None:
     texts[text_hash("blue sky")] = "blue sky"
     assert encode_missing(services, encoder, texts) == 1
     assert encode_missing(services, encoder, texts) == 0
-    assert encoder.n_texts == 3
+    assert encoder.n_documents == 3
     assert encode_missing(services, CountingEncoder(dim=32), texts) == 3, "another encoder, other vectors"
 
 
@@ -127,9 +113,9 @@ def test_vectors_come_in_the_order_asked_for_and_what_lacks_is_made(services: Se
         )
         for n, chunk in enumerate(chunks)
     ]
-    encoder.n_texts = 0
+    encoder.n_documents = 0
     vectors = vectors_of(services, encoder, list(reversed(entries)))
-    assert encoder.n_texts == len(chunks) - 1
+    assert encoder.n_documents == len(chunks) - 1
     expected = encoder.encode_documents([chunk.contextual_text for chunk in reversed(chunks)]).vectors
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(vectors, expected, atol=1e-3)  # kept as float16

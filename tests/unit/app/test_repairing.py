@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,8 @@ from app.following import commit_pending
 from app.searching import SearchRequest, search
 from app.services import Services, open_services
 from app.worker import Worker
-from indexing.encoding.base import Progress
-from indexing.encoding.fake import WordEncoder
 from indexing.errors import IndexOutdated, IndexVersionError
-from indexing.types import Encoding
+from tests.encoders import CountingEncoder
 from tests.service import settings_for, work
 from tests.unit.app import damage
 from tests.unit.app.texts import PAGES, collection_id, follow, ingest, sources
@@ -29,30 +26,13 @@ LONG = "\n\n".join(
 QUERIES = ("lease", "the pot", "dense score alpha", "matter 3")
 
 
-class Counting(WordEncoder):
-    """Counts the documents it encodes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.n_encoded = 0
-
-    def encode_documents(
-        self, texts: Sequence[str], *, with_tokens: bool = False, progress: Progress | None = None
-    ) -> Encoding:
-        self.n_encoded += len(texts)
-        return super().encode_documents(texts, with_tokens=with_tokens)
-
-    def encode_queries(self, texts: Sequence[str], *, with_tokens: bool = False) -> Encoding:
-        return super().encode_documents(texts, with_tokens=with_tokens)
+@pytest.fixture
+def encoder() -> CountingEncoder:
+    return CountingEncoder()
 
 
 @pytest.fixture
-def encoder() -> Counting:
-    return Counting()
-
-
-@pytest.fixture
-def services(home: Path, encoder: Counting):
+def services(home: Path, encoder: CountingEncoder):
     with open_services(settings_for(home, ""), load=lambda _spec, _dir: encoder) as opened:
         ingest(opened, {**PAGES, "long.md": LONG})
         yield opened
@@ -82,7 +62,7 @@ def test_a_sound_version_has_no_problem(services: Services) -> None:
 
 
 @pytest.mark.parametrize("name", damage.EVERY)
-def test_damage_is_found_and_mended(services: Services, encoder: Counting, name: str) -> None:
+def test_damage_is_found_and_mended(services: Services, encoder: CountingEncoder, name: str) -> None:
     plant, kind = damage.EVERY[name]
     version, before = served(services), hits(services)
     plant(services, version)
@@ -90,10 +70,10 @@ def test_damage_is_found_and_mended(services: Services, encoder: Counting, name:
     planned = repairing.repair(services, version, dry_run=True)
     assert planned.cures
     assert kind in kinds(services, version), "a dry run changes nothing"
-    encoder.n_encoded = 0
+    encoder.n_documents = 0
     done = repairing.repair(services, version)
     n_sampled = 2 * verifying.VECTORS_SAMPLED  # it looks before and after
-    assert encoder.n_encoded <= n_sampled or name == "wrong vector"
+    assert encoder.n_documents <= n_sampled or name == "wrong vector"
     assert kind in {problem.kind for problem in done.found}
     assert done.left == ()
     assert kinds(services, served(services)) == set()
@@ -198,15 +178,15 @@ def test_a_version_that_cannot_catch_up_says_so(services: Services, plant: damag
     "name", ["another format", "missing directory", "missing segment", "forgotten changes"]
 )
 def test_a_worker_that_starts_mends_what_cannot_be_used(
-    services: Services, encoder: Counting, name: str, caplog: pytest.LogCaptureFixture
+    services: Services, encoder: CountingEncoder, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     version, before = served(services), hits(services)
     damage.EVERY[name][0](services, version)
-    encoder.n_encoded = 0
+    encoder.n_documents = 0
     worker = Worker(services)
     worker.prepare()
     worker.close()
-    assert encoder.n_encoded == 0
+    assert encoder.n_documents == 0
     assert served(services) != version
     assert hits(services) == before
     assert "cannot be used and is made anew" in caplog.text

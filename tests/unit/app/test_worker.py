@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,40 +23,21 @@ from app.services import Services, open_services
 from app.settings import WorkerSettings
 from app.upkeep import BUILD
 from app.worker import Worker
-from indexing.encoding.base import Progress
-from indexing.encoding.fake import WordEncoder
 from indexing.errors import EncoderError
-from indexing.types import Encoding
+from tests.encoders import CountingEncoder
 from tests.service import settings_for, work
 from tests.unit.app.texts import PAGES, collection_id, ingest, sources, submit
 
 LEASE_SECONDS = 1.5  # three heartbeats fit in, on a busy machine too
 
 
-class Hooked(WordEncoder):
-    """Calls `hook` before it encodes documents."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hook: Callable[[], None] = lambda: None
-
-    def encode_documents(
-        self, texts: Sequence[str], *, with_tokens: bool = False, progress: Progress | None = None
-    ) -> Encoding:
-        self.hook()
-        return super().encode_documents(texts, with_tokens=with_tokens, progress=progress)
-
-    def encode_queries(self, texts: Sequence[str], *, with_tokens: bool = False) -> Encoding:
-        return super().encode_documents(texts, with_tokens=with_tokens)
+@pytest.fixture
+def encoder() -> CountingEncoder:
+    return CountingEncoder()
 
 
 @pytest.fixture
-def encoder() -> Hooked:
-    return Hooked()
-
-
-@pytest.fixture
-def open_with(home: Path, encoder: Hooked) -> Iterator[Callable[..., Services]]:
+def open_with(home: Path, encoder: CountingEncoder) -> Iterator[Callable[..., Services]]:
     """Opens services with settings of the worker."""
     with ExitStack() as stack:
 
@@ -106,7 +87,7 @@ def working(worker: Worker) -> Iterator[threading.Thread]:
     ids=["of a known kind", "unexpected"],
 )
 def test_a_batch_that_fails_is_tried_again_later(
-    services: Services, encoder: Hooked, error: Exception, code: str
+    services: Services, encoder: CountingEncoder, error: Exception, code: str
 ) -> None:
     def fail() -> None:
         raise error
@@ -135,7 +116,7 @@ def hurry(services: Services) -> None:
 
 
 def test_when_the_attempts_are_used_up_the_document_has_failed(
-    open_with: Callable[..., Services], encoder: Hooked
+    open_with: Callable[..., Services], encoder: CountingEncoder
 ) -> None:
     def fail() -> None:
         raise EncoderError("the model is broken")
@@ -152,7 +133,7 @@ def test_when_the_attempts_are_used_up_the_document_has_failed(
 
 
 def test_a_job_cancelled_in_work_leaves_its_document_unserved_and_the_others_ready(
-    services: Services, encoder: Hooked
+    services: Services, encoder: CountingEncoder
 ) -> None:
     tea, leases = (submit(services, source, PAGES[source]) for source in ("tea.md", "leases.md"))
     begun, go_on = threading.Event(), threading.Event()
@@ -215,7 +196,9 @@ def test_a_cancelled_job_given_back_by_a_worker_that_stops_leaves_its_document_f
     assert_cancelled(services, accepted)
 
 
-def test_a_cancelled_job_that_fails_leaves_its_document_failed(services: Services, encoder: Hooked) -> None:
+def test_a_cancelled_job_that_fails_leaves_its_document_failed(
+    services: Services, encoder: CountingEncoder
+) -> None:
     accepted = submit(services, "tea.md", PAGES["tea.md"])
 
     def cancel_and_fail() -> None:
@@ -241,7 +224,7 @@ def test_retrying_a_cancelled_job_that_was_overtaken_leaves_its_document_ready(s
 
 
 def test_cancelling_stops_the_encoding_and_only_of_what_was_cancelled(
-    services: Services, encoder: Hooked, monkeypatch: pytest.MonkeyPatch
+    services: Services, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preparing, "TEXTS_A_SAVE", 1)
     monkeypatch.setattr(ingestion, "TEXTS_A_SAVE", 1)
@@ -264,7 +247,7 @@ def test_cancelling_stops_the_encoding_and_only_of_what_was_cancelled(
     assert sources(services, "pot") == ["tea.md"]
 
 
-def test_the_lease_of_a_long_step_is_kept(services: Services, encoder: Hooked) -> None:
+def test_the_lease_of_a_long_step_is_kept(services: Services, encoder: CountingEncoder) -> None:
     accepted = submit(services, "tea.md", PAGES["tea.md"])
     encoder.hook = lambda: time.sleep(2.5 * LEASE_SECONDS)
     with closing(Worker(services)) as other, working(Worker(services)):
@@ -275,7 +258,7 @@ def test_the_lease_of_a_long_step_is_kept(services: Services, encoder: Hooked) -
 
 
 def test_a_worker_that_is_to_stop_keeps_the_lease_of_the_batch_in_hand(
-    services: Services, encoder: Hooked
+    services: Services, encoder: CountingEncoder
 ) -> None:
     accepted = submit(services, "tea.md", PAGES["tea.md"])
     worker, leases = Worker(services), []
@@ -296,7 +279,7 @@ def test_a_worker_that_is_to_stop_keeps_the_lease_of_the_batch_in_hand(
 
 
 def test_a_worker_that_lost_its_lease_neither_publishes_nor_fails(
-    services: Services, encoder: Hooked
+    services: Services, encoder: CountingEncoder
 ) -> None:
     accepted = submit(services, "tea.md", PAGES["tea.md"])
     slow = Worker(services, name="slow")
@@ -340,7 +323,7 @@ def test_draining_waits_until_it_is_told_that_it_may_end(services: Services) -> 
     assert sources(services, "pot") == ["tea.md"]
 
 
-def test_a_stopped_worker_finishes_the_batch_in_hand(services: Services, encoder: Hooked) -> None:
+def test_a_stopped_worker_finishes_the_batch_in_hand(services: Services, encoder: CountingEncoder) -> None:
     accepted = submit(services, "tea.md", PAGES["tea.md"])
     worker = Worker(services)
     encoder.hook = worker.stop
@@ -357,7 +340,7 @@ def test_a_deleted_document_is_taken_out_of_the_index_by_an_idle_worker(services
     worker.close()
 
 
-def test_a_document_deleted_in_work_is_not_served(services: Services, encoder: Hooked) -> None:
+def test_a_document_deleted_in_work_is_not_served(services: Services, encoder: CountingEncoder) -> None:
     accepted = submit(services, "tea.md", PAGES["tea.md"])
     submit(services, "leases.md", PAGES["leases.md"])
 
@@ -387,7 +370,7 @@ def test_a_build_is_a_job(services: Services) -> None:
     assert sources(services, "pot")[0] == "tea.md"
 
 
-def test_a_build_without_memory_says_so(services: Services, encoder: Hooked) -> None:
+def test_a_build_without_memory_says_so(services: Services, encoder: CountingEncoder) -> None:
     def fail() -> None:
         raise MemoryError
 

@@ -19,30 +19,12 @@ from retrievers.evaluation.evaluation import evaluate
 from retrievers.evaluation.metrics import METRICS, mean_metrics, score_run
 from retrievers.evaluation.system import System
 from retrievers.modes import Tuning
+from tests.encoders import CountingEncoder
 from tests.shared_data import require_shared
 from tests.unit.retrievers_evaluation.collections import DOCUMENTS, QRELS, write_collection
 
 MODES = ("bm25", "rank_bm25", "dense", "hybrid", "rrf", "auto")
 SMALL = ChunkerSpec(max_tokens=16, overlap_tokens=0, min_tokens=0)
-
-
-class CountingEncoder(WordEncoder):
-    """Counts the texts that were encoded."""
-
-    def __init__(self, **given: int) -> None:
-        super().__init__(**given)
-        self.n_documents = 0
-        self.n_queries = 0
-
-    def encode_documents(self, texts, **given) -> Encoding:
-        self.n_documents += len(texts)
-        return super().encode_documents(texts, **given)
-
-    def encode_queries(self, texts, **given) -> Encoding:
-        self.n_queries += len(texts)
-        # The parent encodes queries as it does documents.
-        self.n_documents -= len(texts)
-        return super().encode_queries(texts, **given)
 
 
 @pytest.fixture

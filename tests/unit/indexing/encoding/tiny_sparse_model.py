@@ -8,7 +8,7 @@ from sentence_transformers import SparseEncoder
 from sentence_transformers.base.modules import Router, Transformer
 from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
 
-from tests.unit.indexing.encoding.tiny_model import LETTERS, WORDS
+from tests.unit.indexing.encoding.tiny_model import save_bare_bert
 
 
 def save_tiny_splade(folder: Path, *, seed: int = 1) -> Path:
@@ -30,28 +30,9 @@ def save_tiny_inference_free(folder: Path, *, seed: int = 1) -> Path:
 
 
 def _splade(folder: Path, seed: int) -> list:
-    import torch
-    from tokenizers import BertWordPieceTokenizer
-    from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
+    from transformers import BertForMaskedLM
 
-    torch.manual_seed(seed)
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"!,.?'-:()&", *WORDS, *LETTERS]
-    vocabulary = list(dict.fromkeys([*pieces, *(f"##{letter}" for letter in LETTERS), "##ing", "##ed"]))
-    bare = folder / "bare"
-    bare.mkdir(parents=True)
-    (bare / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
-    BertWordPieceTokenizer(str(bare / "vocab.txt"), lowercase=True).save(str(bare / "tokenizer.json"))
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        initializer_range=0.3,
-    )
-    BertForMaskedLM(config).save_pretrained(bare)
-    BertTokenizerFast(tokenizer_file=str(bare / "tokenizer.json"), model_max_length=40).save_pretrained(bare)
+    bare = save_bare_bert(folder / "bare", BertForMaskedLM, n_layers=1, seed=seed)
     transformer = Transformer(str(bare), transformer_task="fill-mask", max_seq_length=40)
     return [transformer, SpladePooling("max")]
 

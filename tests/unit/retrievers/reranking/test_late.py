@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
-from indexing.encoding.base import Progress
 from indexing.encoding.fake import WordEncoder
 from indexing.snapshot import Snapshot
-from indexing.types import Chunk, ChunkId, DocumentId, Encoding
+from indexing.types import Chunk, ChunkId, DocumentId
 from retrievers.late_interaction import token_weights
 from retrievers.reranking.late import LateInteractionReranker
 from retrievers.types import Passage, Query
+from tests.encoders import CountingEncoder
 from tests.small_index import DIM, SmallChunks, build_index, made_up_chunks
 from tests.unit.retrievers.test_late_interaction import build_token_index, tokens_of
 
 CHUNKS = made_up_chunks(40, seed=5)
-
-
-class Counting(WordEncoder):
-    n_texts = 0
-
-    def encode_documents(
-        self, texts: Sequence[str], *, with_tokens: bool = False, progress: Progress | None = None
-    ) -> Encoding:
-        self.n_texts += len(texts)
-        return super().encode_documents(texts, with_tokens=with_tokens, progress=progress)
 
 
 def passages_of(chunks: SmallChunks) -> list[Passage]:
@@ -61,11 +49,11 @@ def without_tokens(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 
 
 def test_stored_vectors_are_used_where_they_are(with_tokens: Snapshot) -> None:
-    encoder = Counting(dim=DIM)
+    encoder = CountingEncoder(dim=DIM)
     reranked = LateInteractionReranker(with_tokens, encoder).rerank(
         Query(text="harbour letter"), passages_of(CHUNKS), 5
     )
-    assert encoder.n_texts == 1, "the query alone"
+    assert (encoder.n_queries, encoder.n_documents) == (1, 0)
     assert [passage.rank for passage in reranked] == [1, 2, 3, 4, 5]
     assert all({"harbour", "letter"} & set(passage.chunk.text.split()) for passage in reranked[:2])
     assert all(passage.scores == {"bm25": 1.0, "rerank": passage.score} for passage in reranked)
@@ -75,10 +63,10 @@ def test_stored_vectors_are_used_where_they_are(with_tokens: Snapshot) -> None:
 
 
 def test_passages_are_encoded_where_the_index_has_no_token_vectors(without_tokens: Snapshot) -> None:
-    encoder = Counting(dim=DIM)
+    encoder = CountingEncoder(dim=DIM)
     query = Query(text="harbour letter", tokens=tokens_of("harbour letter"))
     reranked = LateInteractionReranker(without_tokens, encoder).rerank(query, passages_of(CHUNKS), 40)
-    assert encoder.n_texts == len(CHUNKS)
+    assert encoder.n_documents == len(CHUNKS)
     weights = token_weights(without_tokens, query.text, tokens_of(query.text))
     for passage in reranked:
         best = tokens_of(query.text).vectors @ tokens_of(passage.chunk.text).vectors.T
