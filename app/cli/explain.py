@@ -12,15 +12,9 @@ from rich.text import Text
 from app.absence import Fate, explain_document
 from app.api.schemas.fates import fate_out
 from app.api.schemas.search import search_out
-from app.cli.context import (
-    CollectionOption,
-    HomeOption,
-    JsonOption,
-    console,
-    print_json,
-    services_for,
-)
-from app.cli.search import FilterOption, ModeOption, RerankOption, TransformOption, search_request
+from app.cli.context import console, print_json, services_for
+from app.cli.options import with_options
+from app.cli.search import SearchOptions
 from app.explaining import SearchExplanation
 from app.searching import SearchResult, search
 from retrievers.explain import Alignment, HitExplanation, Place
@@ -29,33 +23,28 @@ from retrievers.types import Passage
 N_TERMS = 8
 
 
+@with_options(SearchOptions)
 def explain_command(
+    options: SearchOptions,
     query: Annotated[str, typer.Argument(help="What to look for.")],
     document: Annotated[
         str | None, typer.Option("--document", "-d", help="Why is this one (not) a hit? Its id or source.")
     ] = None,
-    collection: CollectionOption = "default",
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=1000, help="How many hits.")] = 5,
-    mode: ModeOption = None,
-    filters: FilterOption = None,
-    transform: TransformOption = None,
-    rerank: RerankOption = None,
-    home: HomeOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Show why each hit is one: its place in every list, its words, its tokens; and why a document is none.
 
     Example: footnote explain "rolling back an index" --document manual/12-filters.md
     """
-    request = search_request(query, collection, top_k, mode, filters, transform, rerank)
+    request = options.request(query, top_k)
     request = replace(request, explain=True, sentences=True)
     fate = None
-    with services_for(home) as services:
+    with services_for(options.home) as services:
         if document is None:
             result = search(services, request)
         else:
             result, fate = explain_document(services, request, document)
-    if as_json:
+    if options.as_json:
         shown = None if fate is None else fate_out(fate).model_dump(mode="json")
         print_json({"search": search_out(result).model_dump(mode="json"), "document": shown})
         return

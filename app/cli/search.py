@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import typer
@@ -24,7 +24,7 @@ from app.cli.context import (
     shown,
 )
 from app.cli.fusing import FuseOption, FusionOption, WeightsOption, read_fusion
-from app.cli.options import check_one_of
+from app.cli.options import check_one_of, with_options
 from app.generation.base import Delta
 from app.rerankers import RERANKERS
 from app.searching import SearchRequest, SearchResult, search
@@ -51,22 +51,47 @@ GENERATORS = ("auto", "extractive", "llm")
 EXCERPT = 240
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOptions:
+    """How to search: what the commands share that search for one query."""
+
+    collection: CollectionOption = "default"
+    mode: ModeOption = None
+    filters: FilterOption = None
+    transform: TransformOption = None
+    rerank: RerankOption = None
+    home: HomeOption = None
+    as_json: JsonOption = False
+
+    def request(self, query: str, top_k: int) -> SearchRequest:
+        """Raises BadParameter for what is not one of the modes, transformations or rerankers."""
+        check_one_of(self.mode, MODES, "--mode")
+        check_one_of(self.transform, TRANSFORMATIONS, "--transform")
+        check_one_of(self.rerank, RERANKERS, "--rerank")
+        if not query.strip():
+            raise typer.BadParameter("the query is empty", param_hint="QUERY")
+        return SearchRequest(
+            query=query,
+            collection=self.collection,
+            top_k=top_k,
+            mode=self.mode,  # type: ignore[arg-type]
+            filters=read_object(self.filters, "--filter"),
+            transform=self.transform,
+            rerank=self.rerank,
+        )
+
+
+@with_options(SearchOptions)
 def search_command(
+    options: SearchOptions,
     query: Annotated[str, typer.Argument(help="What to look for.")],
-    collection: CollectionOption = "default",
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=1000, help="How many hits.")] = 5,
-    mode: ModeOption = None,
-    filters: FilterOption = None,
-    transform: TransformOption = None,
-    rerank: RerankOption = None,
     fuse: FuseOption = None,
     fusion: FusionOption = None,
     weights: WeightsOption = None,
     sentences: Annotated[
         bool, typer.Option("--sentences", help="Show the sentence of each hit that fits best.")
     ] = False,
-    home: HomeOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Find the passages that fit a query best.
 
@@ -74,11 +99,11 @@ def search_command(
 
     Example: footnote search "rolling back" --fuse bm25,dense --fusion dbsf --weights bm25=0.3,dense=0.7
     """
-    request = search_request(query, collection, top_k, mode, filters, transform, rerank)
-    request = replace(request, fusion=read_fusion(mode, fuse, fusion, weights), sentences=sentences)
-    with services_for(home) as services:
+    request = options.request(query, top_k)
+    request = replace(request, fusion=read_fusion(options.mode, fuse, fusion, weights), sentences=sentences)
+    with services_for(options.home) as services:
         result = search(services, request)
-    if as_json:
+    if options.as_json:
         print_json(search_out(result))
         return
     _print_how(result)
@@ -100,30 +125,25 @@ def search_command(
         )
 
 
+@with_options(SearchOptions)
 def ask_command(
+    options: SearchOptions,
     query: Annotated[str, typer.Argument(help="The question.")],
-    collection: CollectionOption = "default",
     top_k: Annotated[
         int | None, typer.Option("--top-k", "-k", min=1, max=100, help="Passages to rest on.")
     ] = None,
-    mode: ModeOption = None,
-    filters: FilterOption = None,
     generator: Annotated[str | None, typer.Option(help="auto, extractive or llm. [default: auto]")] = None,
-    transform: TransformOption = None,
-    rerank: RerankOption = None,
-    home: HomeOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Answer a question with a footnote on every sentence, or say why there is no answer.
 
     Example: footnote ask "What happens to a job whose worker dies?"
     """
     check_one_of(generator, GENERATORS, "--generator")
-    with services_for(home) as services:
+    with services_for(options.home) as services:
         n_passages = top_k or services.settings.answer.top_k
-        request = search_request(query, collection, n_passages, mode, filters, transform, rerank)
-        result = ask(services, request, generator, show=not as_json)
-    if as_json:
+        request = options.request(query, n_passages)
+        result = ask(services, request, generator, show=not options.as_json)
+    if options.as_json:
         print_json(answer_out(result))
 
 
@@ -167,29 +187,3 @@ def _print_footnotes(result: AnswerResult) -> None:
         console.print(Text(head, style="dim"), soft_wrap=True)
         console.print(Text("    “" + " ".join(citation.quote.split()) + "”"), soft_wrap=True)
     console.print(Text(f"Confidence {answer.confidence:.2f}, {answer.generator}.{notes}", style="dim"))
-
-
-def search_request(
-    query: str,
-    collection: str,
-    top_k: int,
-    mode: str | None,
-    filters: str | None,
-    transform: str | None = None,
-    rerank: str | None = None,
-) -> SearchRequest:
-    """Raises BadParameter for what is not one of the modes, transformations or rerankers."""
-    check_one_of(mode, MODES, "--mode")
-    check_one_of(transform, TRANSFORMATIONS, "--transform")
-    check_one_of(rerank, RERANKERS, "--rerank")
-    if not query.strip():
-        raise typer.BadParameter("the query is empty", param_hint="QUERY")
-    return SearchRequest(
-        query=query,
-        collection=collection,
-        top_k=top_k,
-        mode=mode,  # type: ignore[arg-type]
-        filters=read_object(filters, "--filter"),
-        transform=transform,
-        rerank=rerank,
-    )
