@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.orm import Session
+
 from app import (
     building,
     expanding,
@@ -23,7 +25,7 @@ from app import (
     verifying,
 )
 from app.building import Say
-from app.db import collections, versions
+from app.db import collections, jobs, versions
 from app.db.tables import IndexVersionRow, JobRow
 from app.orders import BuildOrder
 from app.switching import Switched
@@ -49,6 +51,25 @@ Handler = Callable[["Services", JobRow, Say], Mapping[str, Any]]
 PAUSE_SECONDS = 60.0
 """Between two looks at what is superfluous."""
 ORPHANS_PAUSE_SECONDS = 3600.0
+
+
+def start(
+    services: Services,
+    session: Session,
+    kind: str,
+    collection_id: int,
+    payload: Mapping[str, Any],
+    key: str,
+) -> JobRow:
+    """Puts a job of one of these kinds in the queue; gives the one that waits where it has the same key."""
+    return jobs.enqueue(
+        session,
+        kind,
+        payload=payload,
+        collection_id=collection_id,
+        dedup_key=f"{kind}:{key}",
+        max_attempts=services.settings.worker.max_attempts,
+    ).job
 
 
 def build(services: Services, job: JobRow, say: Say) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from app import expanding, orders, retention, switching, verifying
+from app import expanding, orders, retention, switching, upkeep, verifying
 from app.api.schemas.indexes import (
     IndexActivateIn,
     IndexBuildIn,
@@ -24,12 +24,11 @@ from app.api.schemas.indexes import (
     version_out,
 )
 from app.api.schemas.jobs import IndexBuilding, job_out
-from app.db import collections, jobs, versions
+from app.db import collections, versions
 from app.deps import ServicesDep
 from app.orders import BuildOrder
 from app.services import Services
 from app.switching import Switched
-from app.upkeep import BUILD, EXPAND, REPAIR, VERIFY
 
 router = APIRouter(prefix="/v1/indexes", tags=["indexes"])
 
@@ -60,14 +59,8 @@ def build_version(services: ServicesDep, body: IndexBuildIn) -> IndexBuilding:
     orders.checked(services.settings, order)
     with services.write() as session:
         owner = collections.get_by_name(session, body.collection).id
-        job = jobs.enqueue(
-            session,
-            BUILD,
-            payload=order.payload(),
-            collection_id=owner,
-            dedup_key=f"{BUILD}:{owner}:{order.key}",
-            max_attempts=services.settings.worker.max_attempts,
-        ).job
+        key = f"{owner}:{order.key}"
+        job = upkeep.start(services, session, upkeep.BUILD, owner, order.payload(), key)
     return IndexBuilding(job=job_out(job))
 
 
@@ -86,16 +79,11 @@ def expand_chunks(services: ServicesDep, body: IndexExpandIn | None = None) -> I
     kind = expanding.KINDS[wanted.kind]
     if not wanted.remove:
         expanding.chosen_how(services, kind)  # refused before there is a job
+    payload = {"expand": kind, "remove": wanted.remove}
     with services.write() as session:
         owner = collections.get_by_name(session, wanted.collection).id
-        job = jobs.enqueue(
-            session,
-            EXPAND,
-            payload={"expand": kind, "remove": wanted.remove},
-            collection_id=owner,
-            dedup_key=f"{EXPAND}:{owner}:{kind}:{wanted.remove}",
-            max_attempts=services.settings.worker.max_attempts,
-        ).job
+        key = f"{owner}:{kind}:{wanted.remove}"
+        job = upkeep.start(services, session, upkeep.EXPAND, owner, payload, key)
     return IndexBuilding(job=job_out(job))
 
 
@@ -146,27 +134,20 @@ def verify_version(
     """Starts a job that looks at everything; its result is the report."""
     wanted = body or IndexVerifyIn()
     payload = {"version": version_id, "vectors": wanted.vectors, "files": wanted.files}
-    return _start(services, VERIFY, version_id, payload)
+    return _start(services, upkeep.VERIFY, version_id, payload)
 
 
 @router.post("/{version_id}/repair", status_code=202)
 def repair_version(services: ServicesDep, version_id: str) -> IndexBuilding:
     """Starts a job that mends what is wrong; its result says what was found, done, and left."""
-    return _start(services, REPAIR, version_id, {"version": version_id})
+    return _start(services, upkeep.REPAIR, version_id, {"version": version_id})
 
 
 def _start(services: Services, kind: str, version_id: str, payload: dict[str, Any]) -> IndexBuilding:
+    key = ":".join(str(value) for value in payload.values())
     with services.write() as session:
         owner = versions.get(session, version_id).collection_id
-        key = ":".join(str(value) for value in payload.values())
-        job = jobs.enqueue(
-            session,
-            kind,
-            payload=payload,
-            collection_id=owner,
-            dedup_key=f"{kind}:{key}",
-            max_attempts=services.settings.worker.max_attempts,
-        ).job
+        job = upkeep.start(services, session, kind, owner, payload, key)
     return IndexBuilding(job=job_out(job))
 
 

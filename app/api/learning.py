@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from app import tuning
+from app import tuning, upkeep
 from app.api.schemas.base import CollectionName
 from app.api.schemas.jobs import IndexBuilding, job_out
 from app.api.schemas.learning import (
@@ -16,14 +16,13 @@ from app.api.schemas.learning import (
     TuningReset,
     diagnose_out,
 )
-from app.db import collections, jobs
+from app.db import collections
 from app.db.golden import Expected
 from app.deps import ServicesDep
 from app.diagnosing import Asked, diagnose
 from app.diagnosis import Case, checked
 from app.rerankers import chosen_reranker
 from app.searching import SearchRequest
-from app.upkeep import TUNE
 from indexing.types import text_hash
 
 router = APIRouter(prefix="/v1", tags=["learning"])
@@ -35,16 +34,10 @@ def tune_collection(services: ServicesDep, name: CollectionName, body: TuneIn | 
     wanted = body or TuneIn()
     fusion = None if wanted.fusion is None else wanted.fusion.spec()
     tuning.chosen_mode(services, wanted.mode, fusion)
+    key = text_hash(wanted.model_dump_json())
     with services.write() as session:
         owner = collections.get_by_name(session, name).id
-        job = jobs.enqueue(
-            session,
-            TUNE,
-            payload=wanted.model_dump(),
-            collection_id=owner,
-            dedup_key=f"{TUNE}:{owner}:{text_hash(wanted.model_dump_json())}",
-            max_attempts=services.settings.worker.max_attempts,
-        ).job
+        job = upkeep.start(services, session, upkeep.TUNE, owner, wanted.model_dump(), f"{owner}:{key}")
     return IndexBuilding(job=job_out(job))
 
 
