@@ -137,6 +137,7 @@ class ChatClient:
                 ) as response,
             ):
                 answering = True
+                _check_plain(response)
                 if not response.is_success:
                     raise _refusal(response, deadline)
                 yield response
@@ -152,7 +153,8 @@ class ChatClient:
 
     def _headers(self) -> dict[str, str]:
         key = self._settings.api_key
-        return {"Authorization": f"Bearer {key}"} if key else {}
+        plain = {"Accept-Encoding": "identity"}
+        return plain | {"Authorization": f"Bearer {key}"} if key else plain
 
     def _body(self, messages: Sequence[dict[str, str]]) -> dict[str, Any]:
         body = {
@@ -164,6 +166,12 @@ class ChatClient:
             "stream_options": {"include_usage": True},
         }
         return body if self._settings.seed is None else body | {"seed": self._settings.seed}
+
+
+def _check_plain(response: httpx.Response) -> None:
+    """A few kilobytes of a compressed body can unpack to more than there is memory, so none is read."""
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise LlmBadResponse("The language model's server compressed its answer, which was not asked for.")
 
 
 def _refusal(response: httpx.Response, deadline: Deadline) -> GenerationError:

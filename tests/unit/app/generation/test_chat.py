@@ -40,6 +40,7 @@ def test_the_request_is_what_such_servers_take() -> None:
     (request,) = server.requests
     assert request.path == "/v1/chat/completions"
     assert request.headers["Authorization"] == f"Bearer {KEY}"
+    assert request.headers["Accept-Encoding"] == "identity"
     assert request.body == {
         "model": "tiny",
         "messages": MESSAGES,
@@ -130,6 +131,7 @@ def test_the_pause_asked_for_is_kept() -> None:
         ([Reply(body="data: {oops\n\n", content_type="text/event-stream")], LlmBadResponse),
         ([Reply(body='data: {"error": {"code": 1}}\n\n', content_type="text/event-stream")], LlmBadResponse),
         ([Reply(body="", content_type="text/event-stream")], LlmBadResponse),
+        ([Reply(text="x", stream=False, headers={"Content-Encoding": "gzip"})], LlmBadResponse),
         ([Reply(text="Half a sen", ending="no_mark")], LlmBadResponse),
         ([Reply(text="Half a sen", ending="broken")], LlmBadResponse),
     ],
