@@ -128,9 +128,17 @@ class Grower:
         self, planned: Sequence[Sequence[Item]], level: int, document_id: DocumentId | None = None
     ) -> list[Node]:
         """The nodes over some clusters, in their order."""
-        with ThreadPoolExecutor(self.n_parallel) as threads:
-            made = threads.map(lambda members: self.summarise(members, level, document_id), planned)
-            return list({node.id: node for node in made if node is not None}.values())
+
+        def summarise(members: Sequence[Item]) -> Node | None:
+            return self.summarise(members, level, document_id)
+
+        if self.n_parallel == 1:
+            # Without a thread: starting one waits for ever where memory is too short for it to begin.
+            made = list(map(summarise, planned))
+        else:
+            with ThreadPoolExecutor(self.n_parallel) as threads:
+                made = list(threads.map(summarise, planned))
+        return list({node.id: node for node in made if node is not None}.values())
 
     def document_tree(self, chunks: Sequence[Item], document_id: DocumentId) -> Iterator[list[Node]]:
         """The layers over the chunks of one long document, from the lowest."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -203,6 +205,21 @@ def test_a_document_tree_has_every_chunk_and_few_tops(grower):
     assert all(node.document_id == 7 for layer in layers for node in layer)
     assert tops(layers) == layers[-1]
     assert len(layers[0]) > FEW
+
+
+@pytest.mark.parametrize("n_parallel", [1, 2])
+def test_summaries_one_at_a_time_need_no_thread(grower, n_parallel):
+    """Where memory is short, a thread that cannot begin is waited for without end."""
+    threads = set()
+
+    def reply(messages, _seed):
+        threads.add(threading.current_thread())
+        return messages[-1].content[:40]
+
+    asking = LlmSummariser(model=ScriptedLanguageModel(reply=reply))
+    made = replace(grower, summariser=asking, n_parallel=n_parallel).layer(items(40), 1)
+    assert len(made) > 1
+    assert (threads == {threading.current_thread()}) == (n_parallel == 1)
 
 
 def test_the_order_of_the_items_does_not_matter(grower):
