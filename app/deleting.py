@@ -13,8 +13,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,20 +37,17 @@ from app.db import (
 )
 from app.db.dialects import in_batches
 from app.db.errors import DocumentNotFound
-from app.db.paging import Page
-from app.db.tables import DeletionRow
 from app.errors import InvalidRequest
 from app.ids import parse_id
 from app.intake import FilesGone
 from app.probing import Found, Search
+from app.receipts import IndexRemoval, Probe, Receipt, receipt_of
 from indexing.errors import IndexingError
 from indexing.files import checkpoint
 from indexing.merging import merge_version
 from indexing.version import VersionWriter
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from app.services import Services
 
 logger = logging.getLogger(__name__)
@@ -63,55 +59,6 @@ DOCUMENTS_A_RECEIPT = 200
 
 Removed = Sequence[tuple[int, Sequence[int]]]
 """Deletions: the number of the last change, and the documents."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexRemoval:
-    """What was removed from an index version, and the last change that it has followed.
-
-    A row is a chunk's words and its vector; `n_nodes` counts the rows of nodes that rested on the chunks.
-    `pending` says why it is not done; None where it is.
-    """
-
-    version: str
-    n_rows: int
-    change_number: int
-    pending: str | None = None
-    n_nodes: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
-    """How many searches of a mode found their document before the deletion, and how many after it."""
-
-    mode: str
-    n_searches: int
-    n_found_before: int
-    n_found_after: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """What a deletion removed where. `purged_at`: when the last byte of it was written over."""
-
-    id: str
-    kind: str
-    collection: str
-    document_ids: tuple[str, ...]
-    change_number: int
-    deleted_at: datetime
-    purged_at: datetime | None
-    rows: Mapping[str, int]
-    files: Mapping[str, int]
-    indexes: tuple[IndexRemoval, ...]
-    probe: tuple[Probe, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def pending(self) -> tuple[str, ...]:
-        """What is still to be done, and by whom."""
-        late = [f"index version {item.version}: {item.pending}" for item in self.indexes if item.pending]
-        return (*late, *self.notes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +122,7 @@ def delete_some(services: Services, collection_id: int, document_ids: Sequence[i
         "notes": notes,
     }
     with services.write() as session:
-        return _receipt(deletions.note(session, taken.deletion_id, details))
+        return receipt_of(deletions.note(session, taken.deletion_id, details))
 
 
 def delete_collection(services: Services, name: str) -> Receipt:
@@ -210,7 +157,7 @@ def delete_collection(services: Services, name: str) -> Receipt:
     removals = [_remove_version(services, version_id, row.change_number) for version_id in version_ids]
     details = {**kept.receipt, "files": _files(files), "indexes": [asdict(item) for item in removals]}
     with services.write() as session:
-        return _receipt(deletions.note(session, kept.id, details))
+        return receipt_of(deletions.note(session, kept.id, details))
 
 
 def chosen(services: Services, choice: Choice) -> list[tuple[int, str]]:
@@ -236,27 +183,6 @@ def chosen(services: Services, choice: Choice) -> list[tuple[int, str]]:
             and (choice.source is None or fnmatchcase(source, choice.source))
         ]
     return sorted(found, key=lambda item: item[1])
-
-
-def read(services: Services, deletion_id: str) -> Receipt:
-    """A receipt as of now: what was pending and has been done since is pending no more.
-
-    Raises DeletionNotFound.
-    """
-    with services.read() as session:
-        row = deletions.get(session, deletion_id)
-        return _receipt(row, _reached(session, row.collection_id))
-
-
-def list_page(
-    services: Services, *, collection_id: int | None = None, limit: int = 50, cursor: str | None = None
-) -> Page[Receipt]:
-    """Receipts, the newest first, each as `read` gives it. Raises CursorError."""
-    with services.read() as session:
-        page = deletions.list_page(session, collection_id=collection_id, limit=limit, cursor=cursor)
-        reached = {key: _reached(session, key) for key in {row.collection_id for row in page.items}}
-    items = [_receipt(row, reached[row.collection_id]) for row in page.items]
-    return Page(items=items, next_cursor=page.next_cursor)
 
 
 def known_collection(services: Services, name: str) -> int:
@@ -379,37 +305,3 @@ def _compared(before: Sequence[Found], after: Sequence[Found]) -> Iterator[Probe
 
 def _files(files: FilesGone) -> dict[str, int]:
     return {"removed": files.n_removed, "kept": files.n_kept, "kept_for_documents": files.n_keepers}
-
-
-def _reached(session: Session, collection_id: int) -> dict[str, int]:
-    """How far each version of a collection has followed the changes."""
-    return {row.id: row.change_number for row in versions.list_all(session, collection_id=collection_id)}
-
-
-def _receipt(row: DeletionRow, reached: Mapping[str, int] | None = None) -> Receipt:
-    details = row.receipt
-    removals = [IndexRemoval(**item) for item in details.get("indexes", ())]
-    if reached is not None:
-        removals = [_settled(item, row.change_number, reached) for item in removals]
-    return Receipt(
-        id=row.id,
-        kind=row.kind,
-        collection=row.collection,
-        document_ids=tuple(row.document_ids),
-        change_number=row.change_number,
-        deleted_at=row.deleted_at,
-        purged_at=row.purged_at,
-        rows=details["rows"],
-        files=details.get("files", {}),
-        indexes=tuple(removals),
-        probe=tuple(Probe(**item) for item in details.get("probe", ())),
-        notes=tuple(details.get("notes", ())),
-    )
-
-
-def _settled(item: IndexRemoval, change: int, reached: Mapping[str, int]) -> IndexRemoval:
-    """A removal that was pending is done once its version has followed the deletion, or is gone."""
-    number = reached.get(item.version)
-    if item.pending is None or (number is not None and number < change):
-        return item
-    return replace(item, change_number=change if number is None else number, pending=None)

@@ -11,6 +11,7 @@ from app.api.schemas.base import CollectionName
 from app.api.schemas.deletions import DeletionList, PurgedOut, PurgeIn, ReceiptOut, receipt_out
 from app.db import collections
 from app.deps import ServicesDep
+from app.receipts import list_receipts, read_receipt
 
 router = APIRouter(prefix="/v1/deletions", tags=["deletions"])
 
@@ -24,14 +25,14 @@ def list_deletions(
 ) -> DeletionList:
     """Receipts, the newest first, also of collections that are gone."""
     owner = None if collection is None else collections.id_of(collection)
-    page = deleting.list_page(services, collection_id=owner, limit=limit, cursor=cursor)
+    page = list_receipts(services, collection_id=owner, limit=limit, cursor=cursor)
     return DeletionList(data=[receipt_out(item) for item in page.items], next_cursor=page.next_cursor)
 
 
 @router.get("/{deletion_id}")
 def get_deletion(services: ServicesDep, deletion_id: str) -> ReceiptOut:
     """A receipt as of now: what was pending and has been done since is pending no more."""
-    return receipt_out(deleting.read(services, deletion_id))
+    return receipt_out(read_receipt(services, deletion_id))
 
 
 @router.post("/purge")

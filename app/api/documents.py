@@ -37,6 +37,7 @@ from app.db.filters import compile_filter
 from app.deps import ServicesDep
 from app.errors import InvalidRequest, NotFound, PayloadTooLarge
 from app.ids import format_id, parse_id
+from app.receipts import read_receipt
 from app.services import Services
 from indexing.types import text_hash
 
@@ -203,7 +204,7 @@ def delete_document(
     receipt = deleting.delete(services, parse_id(document_id, "document"))
     if purge:
         deleting.purge(services, collections.id_of(receipt.collection))
-        receipt = deleting.read(services, receipt.id)
+        receipt = read_receipt(services, receipt.id)
     return deleted_out(receipt)
 
 
@@ -219,7 +220,7 @@ def delete_documents(services: ServicesDep, body: DeleteIn) -> DeletedMany:
     receipts = [] if body.dry_run else list(deleting.delete_many(services, owner, found))
     if body.purge and receipts:
         deleting.purge(services, owner)
-        receipts = [deleting.read(services, receipt.id) for receipt in receipts]
+        receipts = [read_receipt(services, receipt.id) for receipt in receipts]
     shown = [format_id(key) for key in found]
     if not body.dry_run:
         shown = [key for receipt in receipts for key in receipt.document_ids]

@@ -27,8 +27,8 @@ from app.cli.context import (
 from app.cli.options import check_one_of
 from app.db import collections, documents, jobs
 from app.db.tables import DocumentRow, JobRow
-from app.deleting import Receipt
 from app.ids import format_id, parse_id
+from app.receipts import Receipt, list_receipts, read_receipt
 from app.services import Services
 
 documents_app = typer.Typer(no_args_is_help=True, help="List, show and delete documents.")
@@ -131,7 +131,7 @@ def delete_documents(
         receipts = list(deleting.delete_many(services, owner, [key for key, _ in found]))
         if purge and receipts:
             deleting.purge(services, owner)
-            receipts = [deleting.read(services, receipt.id) for receipt in receipts]
+            receipts = [read_receipt(services, receipt.id) for receipt in receipts]
     if as_json:
         print_json(_deleted(receipts, is_one=document is not None and len(document) == 1))
         return
@@ -151,13 +151,13 @@ def list_deletions(
     """Receipts of deletions, the newest first: what was removed where, and what is still to be done."""
     with services_for(home) as services:
         if deletion is not None:
-            receipt = deleting.read(services, deletion)
+            receipt = read_receipt(services, deletion)
             if as_json:
                 print_json(receipt_out(receipt))
             else:
                 _print_receipt(receipt)
             return
-        page = deleting.list_page(services, limit=limit)
+        page = list_receipts(services, limit=limit)
     if as_json:
         shown = [receipt_out(item).model_dump(mode="json") for item in page.items]
         print_json({"data": shown, "next_cursor": page.next_cursor})

@@ -14,8 +14,9 @@ import pytest
 from app import building, deleting, ingestion, intake
 from app.db import chunks, collections, documents, vectors, versions
 from app.db.errors import DocumentNotFound
-from app.deleting import Choice, IndexRemoval, Probe
+from app.deleting import Choice
 from app.errors import InvalidRequest
+from app.receipts import IndexRemoval, Probe, read_receipt
 from app.searching import SearchRequest, search
 from app.services import Services
 from indexing.types import text_hash
@@ -71,7 +72,7 @@ def test_the_receipt_says_what_was_removed_where(filled: Services) -> None:
         Probe(mode="dense", n_searches=1, n_found_before=1, n_found_after=0),
     )
     assert (receipt.pending, receipt.purged_at) == ((), None)
-    assert deleting.read(filled, receipt.id) == receipt
+    assert read_receipt(filled, receipt.id) == receipt
     with pytest.raises(DocumentNotFound):
         deleting.delete(filled, id_of("secret.md"))
 
@@ -111,7 +112,7 @@ def test_the_same_bytes_of_another_document_stay(filled: Services) -> None:
 
 def test_no_name_of_the_document_is_kept(filled: Services) -> None:
     receipt = deleting.delete(filled, id_of("secret.md"))
-    assert "secret" not in repr(deleting.read(filled, receipt.id))
+    assert "secret" not in repr(read_receipt(filled, receipt.id))
     with filled.read() as session:
         jobs = session.connection().exec_driver_sql("SELECT payload, error_detail FROM jobs").all()
     assert "secret.md" not in repr(jobs)
@@ -140,7 +141,7 @@ def test_an_index_that_another_writes_to_is_pending_and_follows(
     assert {probe.n_found_after for probe in receipt.probe} == {1}, "said as it is"
     assert found(filled, MARKER) == [], "the database shows it no more"
     work(filled)
-    assert deleting.read(filled, receipt.id).pending == ()
+    assert read_receipt(filled, receipt.id).pending == ()
 
 
 def test_a_source_that_comes_back_is_not_taken_out_by_its_former_deletion(filled: Services) -> None:
@@ -244,7 +245,7 @@ def test_after_a_purge_no_byte_is_left_anywhere(filled: Services) -> None:
     purged = deleting.purge(filled, collections.id_of("default"))
     assert purged.pending == ()
     assert purged.deletion_ids == (receipt.id,)
-    assert deleting.read(filled, receipt.id).purged_at is not None
+    assert read_receipt(filled, receipt.id).purged_at is not None
     assert traces(filled.settings.home, needles) == {"word": [], "vector": [], "name": []}
     assert found(filled, "warm the pot")
 
