@@ -20,13 +20,14 @@ from app.cli.progress import progress
 from app.cli.search import RerankOption, TransformOption
 from app.encoders import EncoderPool, SparseEncoders
 from app.indexes import tuning_of
-from app.language_model import language_model
+from app.language_model import language_model, needed
 from app.rerankers import RERANKERS, RerankParts, reranker
 from app.services import encoder_spec, fitting_chunker
 from app.settings import Settings
 from app.transformations import TRANSFORMATIONS, transformation
 from indexing.encoding.base import Encoder
 from indexing.encoding.sparse import SparseEncoder
+from indexing.expansion_questions import QuestionWriter
 from indexing.language_model import LanguageModel
 from retrievers.base import Reranker
 from retrievers.errors import ModeUnavailable
@@ -38,6 +39,7 @@ from retrievers.types import Mode
 if TYPE_CHECKING:
     from retrievers.evaluation.collection_index import Progress
     from retrievers.evaluation.evaluation import EvaluationResult
+    from retrievers.evaluation.expansions import Questions
     from retrievers.evaluation.report import Report
 
 METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10")
@@ -98,6 +100,8 @@ def eval_command(
     report = Report(results=(), baseline=_baseline(baseline, systems), command=command)
     with reported():
         bench = _bench(settings, split=split, limit=limit, exclude_own_id=exclude_own_id)
+        if mode != ["all"] and any(system.mode == "questions" for system in systems):
+            bench = replace(bench, questions=bench.written_questions())
         equipped = [bench.equipped(system, rerank, transform) for system in systems]
         for folder in folders:
             for system in equipped:
@@ -148,6 +152,21 @@ class _Bench:
     split: str | None
     limit: int | None
     exclude_own_id: bool
+    questions: Questions | None = None
+    """Only where they are asked for by name: a model writes some for every chunk."""
+
+    def written_questions(self) -> Questions:
+        """Raises InvalidRequest (`llm_not_configured`)."""
+        from retrievers.evaluation.expansions import Questions
+
+        given = self.settings.expansion
+        writer = QuestionWriter(
+            model=needed(self.language_model, "Writing questions"),
+            n_questions=given.questions,
+            seconds=given.seconds,
+            n_parallel=self.settings.llm.max_parallel,
+        )
+        return Questions(writer=writer, drop=given.drop)
 
     def equipped(self, system: System, rerank: str | None, transform: str | None) -> System:
         """The system set as searches are, with what is to go before and after it."""
@@ -181,6 +200,7 @@ class _Bench:
             encoder=self.encoder,
             work_dir=self.settings.home / "evaluation",
             sparse=self.sparse,
+            questions=self.questions,
             chunker_spec=fitting_chunker(self.settings.chunker, self.encoder.max_tokens),
             split=self.split,
             limit=self.limit,

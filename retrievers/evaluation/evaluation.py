@@ -26,7 +26,12 @@ from retrievers.evaluation.collection_index import (
     document_names,
     open_index,
 )
-from retrievers.evaluation.expansions import EvaluationExpansions
+from retrievers.evaluation.expansions import (
+    NodesAbout,
+    Questions,
+    neighbour_expansions,
+    written_questions,
+)
 from retrievers.evaluation.metrics import PerQuery, mean_metrics, score_run
 from retrievers.evaluation.reranked import rerank_hits
 from retrievers.evaluation.runs import Ranking, Run, rank_documents, without_own_id
@@ -77,6 +82,7 @@ def evaluate(
     encoder: Encoder,
     work_dir: Path,
     sparse: SparseEncoder | None = None,
+    questions: Questions | None = None,
     chunker_spec: ChunkerSpec | None = None,
     split: str | None = None,
     top_k: int = TOP_K,
@@ -87,14 +93,16 @@ def evaluate(
     """Measures a system on a BEIR folder.
 
     The index is built once in `work_dir` and serves every system; `sparse` makes the learned sparse vectors
-    that the mode `sparse` needs. `limit` takes the first so many judged queries. Metrics are those of the
-    best `top_k` documents, each by its best chunk. `exclude_own_id` leaves out the document that bears the
-    query's id, for collections whose queries are documents; elsewhere equal ids mean nothing. Time counts
-    from the query's text to the ranking of documents, encoding included. The result's settings say how often
-    a transformation or a reranker fell back, and why.
+    that the mode `sparse` needs, and `questions` what the mode `questions` does. `limit` takes the first so
+    many judged queries. Metrics are those of the best `top_k` documents, each by its best chunk.
+    `exclude_own_id` leaves out the document that bears the query's id, for collections whose queries are
+    documents; elsewhere equal ids mean nothing. Time counts from the query's text to the ranking of
+    documents, encoding included. The result's settings say how often a transformation or a reranker fell
+    back, and why.
 
     Raises:
         EvaluationError: the collection cannot be read, the mode is unknown, or ir-measures is not installed.
+        LanguageModelError: questions are to be written, and no model answers.
     """
     system.mode_spec()  # refuses an unknown mode before any work
     say = progress or (lambda _stage, _done, _total: None)
@@ -104,7 +112,7 @@ def evaluate(
     with snapshot:
         chunker = Chunker(spec, encoder.count_tokens)
         resources = replace(
-            _resources(snapshot, collection, chunker, sparse, encoder, say), tuning=system.tuning
+            _resources(snapshot, collection, chunker, sparse, encoder, questions, say), tuning=system.tuning
         )
         rerank_notes: list[str] = []
         search = _DocumentSearch(
@@ -216,6 +224,7 @@ def _resources(
     chunker: Chunker,
     sparse: SparseEncoder | None,
     encoder: Encoder,
+    questions: Questions | None,
     say: Progress,
 ) -> Resources:
     def rank_bm25() -> Retriever:
@@ -226,12 +235,15 @@ def _resources(
     def texts() -> dict[ChunkId, str]:
         return {chunk.id: chunk.text for chunk in collection_chunks(collection, chunker)}
 
+    nodes = EvaluationTree(snapshot, texts, encoder, say).nodes
+    nodes = NodesAbout(neighbour_expansions(snapshot, texts), snapshot, say).beside(nodes)
+    if questions is not None:
+        written = written_questions(snapshot, texts, encoder, questions)
+        nodes = NodesAbout(written, snapshot, say).beside(nodes)
     return Resources(
         snapshot=snapshot,
         texts=lambda chunk_ids: [texts().get(chunk_id, "") for chunk_id in chunk_ids],
         rank_bm25=rank_bm25,
         sparse=lambda: sparse,
-        nodes=EvaluationExpansions(snapshot, texts, say).beside(
-            EvaluationTree(snapshot, texts, encoder, say).nodes
-        ),
+        nodes=nodes,
     )

@@ -174,6 +174,25 @@ def test_an_evaluation_counts_how_often_a_transformation_fell_back(
     assert list(result["settings"]["transform_notes"].values()) == [1]
 
 
+def test_an_evaluation_writes_the_questions_that_are_asked_for_by_name(
+    footnote: Footnote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for the collection: the second time none is written."""
+    folder = write_collection(tmp_path / "small")
+    assert "(llm_not_configured)" in footnote("eval", folder, "--mode", "questions", code=1).err
+    with LlmServer([Reply(text="Which fruit is red?\nWhat do trees bear?")]) as server:
+        monkeypatch.setenv("FOOTNOTE_LLM_BASE_URL", server.base_url)
+        monkeypatch.setenv("FOOTNOTE_LLM_MODEL", "tiny")
+        arguments = ["eval", folder, "--mode", "dense", "--mode", "questions"]
+        plain, asked = footnote.json(*arguments)["results"]
+        n_asked = len(server.requests)
+        assert n_asked == asked["n_chunks"] == plain["n_chunks"]
+        assert footnote.json(*arguments)["results"][1]["metrics"] == asked["metrics"]
+        everything = footnote.json("eval", folder, "--mode", "all")["results"]
+        assert len(server.requests) == n_asked
+    assert "questions" not in [item["mode"] for item in everything]
+
+
 def test_modes_are_compared_and_written_down(footnote: Footnote, tmp_path: Path) -> None:
     folders = [write_collection(tmp_path / name) for name in ("fruit", "more")]
     out = tmp_path / "out"
