@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from app import expanding, orders, retention, switching, upkeep, verifying
+from app import expanding, expansion_writers, orders, retention, switching, upkeep, verifying
 from app.api.schemas.indexes import (
     IndexActivateIn,
     IndexBuildIn,
@@ -78,7 +78,7 @@ def expand_chunks(services: ServicesDep, body: IndexExpandIn | None = None) -> I
     wanted = body or IndexExpandIn()
     kind = expanding.KINDS[wanted.kind]
     if not wanted.remove:
-        expanding.chosen_how(services, kind)  # refused before there is a job
+        expansion_writers.chosen_how(services, kind)  # refused before there is a job
     payload = {"expand": kind, "remove": wanted.remove}
     with services.write() as session:
         owner = collections.get_by_name(session, wanted.collection).id

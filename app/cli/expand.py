@@ -21,6 +21,7 @@ from app.cli.options import check_one_of
 from app.cli.progress import progress
 from app.db import collections
 from app.expanding import KINDS
+from app.expansion_writers import chosen_how
 
 
 def expand_command(
@@ -59,7 +60,7 @@ def expand_command(
             result = {"kind": wanted, "n_removed": n_removed}
             said = f"Removed {n_removed} nodes."
         else:
-            how = expanding.chosen_how(services, wanted)
+            how = chosen_how(services, wanted)
             if dry_run:
                 plan = expanding.plan(services, collection_id, wanted, how)
                 result = asdict(plan)

@@ -15,7 +15,7 @@ from app.db import expansions, jobs, versions
 from app.db import nodes as node_rows
 from app.db.tables import NodeRow
 from app.errors import InvalidRequest
-from app.expanding import ExpansionKind, How
+from app.expansion_writers import ExpansionKind, How, chosen_how
 from app.searching import SearchRequest, SearchResult, search
 from app.services import Services, open_services
 from app.settings import ExpansionSettings
@@ -199,16 +199,16 @@ def test_a_mode_without_what_it_needs_says_what_to_do(lone: Services, mode: Any)
 
 def test_questions_without_a_model_say_what_to_set(lone: Services) -> None:
     with pytest.raises(InvalidRequest, match="FOOTNOTE_LLM_BASE_URL") as raised:
-        expanding.chosen_how(lone, "question")
+        chosen_how(lone, "question")
     assert raised.value.code == "llm_not_configured"
-    assert expanding.chosen_how(lone, "expansion") == "neighbours"
-    assert expanding.chosen_how(with_model(lone), "expansion") == "llm"
+    assert chosen_how(lone, "expansion") == "neighbours"
+    assert chosen_how(with_model(lone), "expansion") == "llm"
 
 
 def test_the_setting_chooses_what_expands(tmp_path: Path) -> None:
     with opened(tmp_path, "", expansion=ExpansionSettings(model="neighbours")) as services:
-        assert expanding.chosen_how(with_model(services), "expansion") == "neighbours"
-        assert expanding.chosen_how(services, "question") == "llm"
+        assert chosen_how(with_model(services), "expansion") == "neighbours"
+        assert chosen_how(services, "question") == "llm"
 
 
 def test_a_model_that_fails_on_some_chunks_leaves_them_for_later(lone: Services) -> None:
