@@ -45,9 +45,12 @@ class FusionSpec:
 
         >>> FusionSpec(method="dbsf", weights={"dense": 0.7}).label
         'dbsf(bm25,dense*0.7)'
+        >>> FusionSpec(k=20).label
+        'rrf:20(bm25,dense)'
         """
         weighed = {name: f"{name}*{weight:g}" for name, weight in self.weights.items()}
-        return f"{self.method}({','.join(weighed.get(name, name) for name in self.retrievers)})"
+        k = f":{self.k}" if self.k != RRF_K and self.method.endswith("rrf") else ""
+        return f"{self.method}{k}({','.join(weighed.get(name, name) for name in self.retrievers)})"
 
     def weighed(self, weights: Mapping[str, float]) -> FusionSpec:
         """The same with these weights; `rrf`, which has none, becomes `weighted_rrf`."""

@@ -7,7 +7,7 @@ from typing import Annotated, cast
 import typer
 
 from retrievers.fused import FusionSpec
-from retrievers.fusion import METHODS, Method
+from retrievers.fusion import METHODS, RRF_K, Method
 from retrievers.modes import mode_spec
 
 FuseOption = Annotated[
@@ -18,7 +18,11 @@ FuseOption = Annotated[
 ]
 FusionOption = Annotated[
     str | None,
-    typer.Option("--fusion", help=f"With --fuse: {', '.join(METHODS)}. [default: rrf]", show_default=False),
+    typer.Option(
+        "--fusion",
+        help=f"With --fuse: {', '.join(METHODS)}; rrf:20 sets the k of reciprocal ranks. [default: rrf]",
+        show_default=False,
+    ),
 ]
 WeightsOption = Annotated[
     str | None,
@@ -37,13 +41,20 @@ def read_fusion(
     if mode not in (None, "fused"):
         raise typer.BadParameter(f"the mode {mode} fuses nothing that could be chosen", param_hint="--fuse")
     try:
-        spec = FusionSpec(
-            retrievers=tuple(_names(fuse)), method=cast(Method, method or "rrf"), weights=_weights(weights)
-        )
+        name, k = _method(method or "rrf")
+        spec = FusionSpec(retrievers=tuple(_names(fuse)), method=name, weights=_weights(weights), k=k)
         mode_spec("fused", spec)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--fuse") from error
     return spec
+
+
+def _method(text: str) -> tuple[Method, int]:
+    """The method, and the constant of reciprocal ranks. Raises ValueError for a constant that has no use."""
+    name, parted, k = text.partition(":")
+    if parted and (not name.endswith("rrf") or not k.isdecimal()):
+        raise ValueError(f"{text!r}: only reciprocal ranks have a constant, a number, as rrf:20.")
+    return cast(Method, name), int(k) if parted else RRF_K
 
 
 def _names(text: str) -> list[str]:

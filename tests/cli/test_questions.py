@@ -214,6 +214,10 @@ def test_a_fusion_is_searched_with(library: Footnote) -> None:
     found = library.json("search", "when does the lease end", *fusion)
     assert found["mode"] == "fused"
     assert found["hits"][0]["source"].endswith("leases.md")
+    ranks = library.json("search", "lease", "--fuse", "bm25,dense", "--fusion", "rrf:1")["hits"][0]
+    assert ranks["score"] == pytest.approx(1 / 2 + 1 / 2)  # first in both lists
+    for wrong in ("rrf:0", "rrf:few", "convex:5", "magic:5"):
+        library("search", "lease", "--fuse", "bm25,dense", "--fusion", wrong, code=2)
     library("search", "lease", "--fuse", "bm25", "--mode", "dense", code=2)
     library("search", "lease", "--fuse", "bm25,dense", "--fusion", "dbsf", "--weights", "bm25=x", code=2)
 
