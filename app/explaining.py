@@ -21,6 +21,7 @@ from retrievers.late_interaction import token_weights
 from retrievers.modes import MODES, sparse_retriever
 from retrievers.ngrams import Match, find, ngrams_of
 from retrievers.reranking.late import LateInteractionReranker
+from retrievers.rm3 import Rm3Retriever
 from retrievers.types import Mode, Passage, Query
 
 if TYPE_CHECKING:
@@ -145,6 +146,9 @@ def _terms(trace: Trace, passage: Passage) -> dict[str, Mapping[str, float]]:
     terms = {"bm25": resources.snapshot.lexical.contributions(trace.query, key)}
     if "sparse" in passage.scores:
         terms["sparse"] = sparse_retriever(resources).contributions(trace.query, key)
+    if "rm3" in passage.scores and trace.searched is not None:
+        feedback = Rm3Retriever(resources.snapshot)
+        terms["rm3"] = feedback.contributions(trace.searched, key, passage.chunk.contextual_text)
     return terms
 
 

@@ -68,8 +68,12 @@ class _Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Terms:
-    """The terms of a query by their keys, rising; their weights, and their postings in each segment."""
+    """The terms of a query by their keys, rising; their weights, and their postings in each segment.
 
+    `texts` are "" where the query gave keys alone.
+    """
+
+    keys: tuple[int, ...]
     texts: tuple[str, ...]
     weights: tuple[float, ...]
     spans: Mapping[Segment, list[_Span]]
@@ -122,12 +126,21 @@ class LexicalIndex:
         """The inverse document frequency of each word, the highest of its terms'; 0 for one without any."""
         return [max(terms.weights, default=0.0) for terms in map(self._terms, words)]
 
-    def contributions(self, text: str, chunk_id: int) -> Mapping[str, float]:
-        """What each term adds to the chunk's score; the sum is the score."""
-        terms = self._terms(text)
+    def contributions(
+        self, query: str | WeightedTerms, chunk_id: int, text: str | None = None
+    ) -> Mapping[str, float]:
+        """What each term adds to the chunk's score; the sum is the score.
+
+        The terms of a query of keys take their names from `text`, the chunk's.
+        """
+        terms = self._terms(query)
+        names = dict(enumerate(terms.texts))
+        if text is not None:
+            by_key = {term_key(term): term for term in self._analyzer.analyze(text)}
+            names = {number: by_key.get(key, "") for number, key in enumerate(terms.keys)}
         ((segment, _, rows),) = self._segments.located(np.array([chunk_id], dtype=np.int64))
-        values = {terms.texts[number]: value[0] for number, value in self._values(segment, rows, terms)}
-        return {term: float(value) for term, value in values.items() if value}
+        values = {names[number]: value[0] for number, value in self._values(segment, rows, terms) if value[0]}
+        return {term: float(value) for term, value in values.items()}
 
     def presence(self, terms: Sequence[str]) -> list[tuple[Segment, NDArray[np.uint64]]]:
         """For each segment and row, which of up to 64 terms stand there: bit n is term n; 0 for a dead row.
@@ -185,6 +198,7 @@ class LexicalIndex:
             for span in found:
                 frequencies[span.number] += self._frequency(segment, span)
         return _Terms(
+            keys=tuple(key for key, _, _ in counted),
             texts=tuple(term for _, term, _ in counted),
             weights=tuple(
                 idf(self._segments.n_live, frequency) * weight

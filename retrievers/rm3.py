@@ -6,7 +6,7 @@ Lavrenko and Croft 2001, https://doi.org/10.1145/383952.383972, mixed with the q
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -49,19 +49,27 @@ class Rm3Retriever:
     def _retrieve(self, query: Query, top_k: int) -> list[Hit]:
         lexical = self._snapshot.lexical
         selection = self._snapshot.select(query.allowed_documents)
-        first = lexical.search(query.text, self._n_feedback, selection)
-        terms = expanded(
+        found = lexical.search(self._expanded(query), top_k, selection)
+        scores = {"rm3": found.scores, "bm25": lexical.score(query.text, found.chunk_ids)}
+        shares = {"rm3": found.scores.astype(np.float64)}
+        return to_hits(
+            found.chunk_ids, found.document_ids, scores, by=found.scores, top_k=top_k, shares=shares
+        )
+
+    def contributions(self, query: Query, chunk_id: int, text: str) -> Mapping[str, float]:
+        """What each term of the expanded query adds to the score of a chunk with this text, largest first."""
+        added = self._snapshot.lexical.contributions(self._expanded(query), chunk_id, text)
+        return dict(sorted(added.items(), key=lambda item: (-item[1], item[0])))
+
+    def _expanded(self, query: Query) -> dict[int, float]:
+        lexical = self._snapshot.lexical
+        first = lexical.search(query.text, self._n_feedback, self._snapshot.select(query.allowed_documents))
+        return expanded(
             lexical.weighted_terms(query.text),
             lexical.terms_in(first.chunk_ids),
             first.scores,
             n_terms=self._n_terms,
             query_weight=self._query_weight,
-        )
-        found = lexical.search(terms, top_k, selection)
-        scores = {"rm3": found.scores, "bm25": lexical.score(query.text, found.chunk_ids)}
-        shares = {"rm3": found.scores.astype(np.float64)}
-        return to_hits(
-            found.chunk_ids, found.document_ids, scores, by=found.scores, top_k=top_k, shares=shares
         )
 
 

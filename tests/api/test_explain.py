@@ -52,6 +52,8 @@ def test_an_explained_search_adds_up_in_every_mode(filled: Service) -> None:
             why = hit["explanation"]
             shares = [place["share"] or 0 for place in why["places"]]
             assert sum(shares) == pytest.approx(hit["score"], rel=1e-4, abs=1e-6), mode
+            if mode == "rm3":
+                assert sum(why["terms"]["rm3"].values()) == pytest.approx(hit["score"], rel=1e-4)
             tokens = why["alignment"]["tokens"]
             assert [token["token"] for token in tokens] == ["the", "lease", "of", "a", "job"]
             parts = [token["weight"] * token["score"] for token in tokens]

@@ -124,6 +124,19 @@ def test_rm3_keeps_a_filter_and_loses_nothing_that_bm25_finds(
     assert all(hit.scores["bm25"] == first.get(hit.chunk_id, 0.0) for hit in everything)
 
 
+def test_what_each_term_of_the_expanded_query_adds_is_the_score(snapshot: Snapshot) -> None:
+    query = Query(text="river salt")
+    retriever = Rm3Retriever(snapshot)
+    (hits,) = retriever.retrieve([query], 40)
+    names: set[str] = set()
+    for hit in hits:
+        added = retriever.contributions(query, hit.chunk_id, TEXTS[hit.chunk_id])
+        assert sum(added.values()) == pytest.approx(hit.score, rel=1e-5)
+        assert set(added) <= set(build_analyzer().analyze(TEXTS[hit.chunk_id]))
+        names |= set(added)
+    assert names > {"river", "salt"}
+
+
 def test_what_no_chunk_has_finds_nothing(snapshot: Snapshot) -> None:
     assert Rm3Retriever(snapshot).retrieve([Query(text="zebra"), Query(text="")], 5) == [[], []]
 
