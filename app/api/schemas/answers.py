@@ -85,14 +85,7 @@ def answer_out(result: AnswerResult) -> AnswerOut:
 
 
 def claim_out(claim: Claim) -> ClaimOut:
-    return ClaimOut(
-        text=claim.text,
-        start=claim.start,
-        end=claim.end,
-        citations=list(claim.citations),
-        verdict=claim.verdict,
-        support=claim.support,
-    )
+    return ClaimOut.model_validate(claim)
 
 
 def citation_out(citation: Citation) -> CitationOut:

@@ -88,20 +88,7 @@ class PurgedOut(Response):
 
 
 def receipt_out(receipt: Receipt) -> ReceiptOut:
-    return ReceiptOut(
-        id=receipt.id,
-        kind=receipt.kind,
-        collection=receipt.collection,
-        document_ids=list(receipt.document_ids),
-        change_number=receipt.change_number,
-        deleted_at=receipt.deleted_at,
-        purged_at=receipt.purged_at,
-        rows=dict(receipt.rows),
-        files=dict(receipt.files),
-        indexes=[IndexRemovalOut.model_validate(item) for item in receipt.indexes],
-        probe=[ProbeOut.model_validate(item) for item in receipt.probe],
-        pending=list(receipt.pending),
-    )
+    return ReceiptOut.model_validate(receipt)
 
 
 def deleted_out(receipt: Receipt) -> Deleted:
