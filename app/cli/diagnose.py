@@ -24,6 +24,7 @@ from app.cli.progress import progress
 from app.cli.search import GENERATORS, ModeOption, RerankOption
 from app.diagnosing import Asked, diagnose, golden_cases
 from app.diagnosis import TITLES, Diagnosis, Summary, read, summarise
+from app.rerankers import RERANKERS
 from app.searching import SearchRequest
 from retrievers.modes import MODES
 
@@ -59,6 +60,7 @@ def diagnose_command(
     Example: footnote diagnose questions.jsonl --collection manuals
     """
     check_one_of(mode, MODES, "--mode")
+    check_one_of(rerank, RERANKERS, "--rerank")
     check_one_of(generator, GENERATORS, "--generator")
     with services_for(home) as services:
         cases = read(file) if file is not None else golden_cases(services, collection)

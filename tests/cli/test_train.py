@@ -87,6 +87,7 @@ def test_ctrl_c_leaves_what_can_be_taken_up(
         pytest.param(["train", "cross-encoder", ".", "--licence", "CC0"], id="licence"),
         pytest.param(["search", "tea", "--rerank", "magic"], id="search"),
         pytest.param(["ask", "tea", "--rerank", "magic"], id="ask"),
+        pytest.param(["diagnose", "--rerank", "magic"], id="diagnose"),
     ],
 )
 def test_wrong_usage(footnote: Footnote, arguments: list[str]) -> None:
