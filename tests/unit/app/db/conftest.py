@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from app.db import batches, collections, documents, versions
+from app.db import batches, collections, documents
 from app.db.batches import LoadedRevision
 from indexing.types import LoadedText
-from tests.unit.app.db.papers import CHUNKER, NOW, chunks_of
+from tests.unit.app.db.papers import CHUNKER, NOW, chunks_of, serve_version
 
 
 @pytest.fixture
 def collection(session):
     row = collections.create(session, "papers", now=NOW)
-    version = versions.create(
-        session,
-        "v1",
-        collection_id=row.id,
-        encoder_name="fake",
-        encoder_fingerprint="e" * 16,
-        encoder_spec={},
-        chunker_fingerprint=CHUNKER,
-        chunker_spec={},
-        dim=2,
-        directory="v1",
-    )
-    versions.set_status(session, version.id, "ready")
-    versions.activate(session, version.id)
+    serve_version(session, "v1", row.id)
     return row
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.orm import Session
 
-from app.db import chunks
+from app.db import chunks, versions
 from indexing.types import Block, Chunk, ChunkId, DocumentId, Heading, LoadedText, Page, stable_id
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
@@ -22,6 +22,24 @@ LOADED = LoadedText(
     headings=(Heading(level=1, title="Head", start=0, end=4),),
     blocks=(Block(kind="list", start=5, end=12),),
 )
+
+
+def serve_version(session: Session, version_id: str, collection_id: int, chunker: str = CHUNKER) -> None:
+    """A ready index version, and the one that is served."""
+    versions.create(
+        session,
+        version_id,
+        collection_id=collection_id,
+        encoder_name="fake",
+        encoder_fingerprint="e" * 16,
+        encoder_spec={},
+        chunker_fingerprint=chunker,
+        chunker_spec={},
+        dim=2,
+        directory=version_id,
+    )
+    versions.set_status(session, version_id, "ready")
+    versions.activate(session, version_id)
 
 
 def chunks_of(document_id: int, words: Sequence[str], chunker: str = CHUNKER) -> Iterator[Chunk]:

@@ -17,7 +17,6 @@ from app.db import (
     loaded_texts,
     removal,
     revisions,
-    versions,
 )
 from app.db.arrivals import NewDocument
 from app.db.batches import LoadedRevision
@@ -25,7 +24,7 @@ from app.db.filters import allowed_documents
 from app.db.metadata import MAX_VALUES, flatten
 from app.db.tables import AttributeRow, ChunkRow
 from indexing.types import LoadedText
-from tests.unit.app.db.papers import CHUNKER, LOADED, OTHER_CHUNKER, chunks_of, texts
+from tests.unit.app.db.papers import CHUNKER, LOADED, OTHER_CHUNKER, chunks_of, serve_version, texts
 
 # More than one statement takes.
 N_MANY = 520
@@ -216,20 +215,7 @@ class TestServing:
         chunks.insert(session, 1, OTHER_CHUNKER, chunks_of(document_id, ("one two",), OTHER_CHUNKER))
         batches.publish(session, collection.id, numbers)
         assert documents.get(session, document_id).n_chunks == 2
-        version = versions.create(
-            session,
-            "v2",
-            collection_id=collection.id,
-            encoder_name="fake",
-            encoder_fingerprint="e" * 16,
-            encoder_spec={},
-            chunker_fingerprint=OTHER_CHUNKER,
-            chunker_spec={},
-            dim=2,
-            directory="v2",
-        )
-        versions.set_status(session, version.id, "ready")
-        versions.activate(session, version.id)
+        serve_version(session, "v2", collection.id, OTHER_CHUNKER)
         batches.publish(session, collection.id, numbers)
         assert documents.get(session, document_id).n_chunks == 1
 
