@@ -82,6 +82,7 @@ def search(services: Services, request: SearchRequest) -> SearchResult:
     Raises CollectionNotFound, VersionNotFound, FilterError, InvalidRequest for a step that is not set up, and
     IndexVersionError when the index cannot be read.
     """
+    check_text("query", request.query)
     timings = Timings()
     mode = _mode(services, request)
     spec = spec_of(mode, request.fusion)
@@ -179,6 +180,14 @@ def chosen_transformation(services: Services, request: SearchRequest) -> Transfo
         services.settings.transform,
         fusion=request.fusion,
     )
+
+
+def check_text(name: str, value: str) -> None:
+    """Raises InvalidRequest for what is no Unicode: a terminal and a file can hold what HTTP refuses."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"The {name} is no text: it holds half of a surrogate pair.") from error
 
 
 def check_reranking(services: Services, request: SearchRequest) -> None:

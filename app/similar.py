@@ -12,7 +12,7 @@ from app.db import chunks, collections, documents, filters
 from app.db.errors import DocumentNotFound
 from app.errors import InvalidRequest, NotFound
 from app.ids import parse_id
-from app.searching import load_passages
+from app.searching import check_text, load_passages
 from indexing.types import DocumentId
 from retrievers.hits import to_hits
 from retrievers.similar import Operands, similar, similarities, stored_vectors
@@ -81,6 +81,8 @@ def find_similar(services: Services, request: SimilarRequest) -> SimilarResult:
             f"Give at least one set, at least one item in each, and at most {MAX_ITEMS} in all.",
             code="invalid_sets",
         )
+    for name in names:
+        check_text("example", name)
     with services.read() as session:
         collection = collections.get_by_name(session, request.collection)
         items = {name: _item(session, collection.id, name) for name in dict.fromkeys(names)}

@@ -30,7 +30,7 @@ from app.db.errors import DocumentNotFound
 from app.db.metadata import flatten
 from app.db.paging import Page, read_cursor, write_cursor
 from app.db.tables import CollectionRow, DocumentRow, RevisionRow
-from app.db.texts import checked_text, storable
+from app.db.texts import checked_text, fault_of, storable
 from app.db.types import utc_now
 from indexing.types import Page as TextPage
 from indexing.types import stable_id
@@ -73,7 +73,9 @@ def get(session: Session, document_id: int) -> DocumentRow:
 
 
 def get_by_source(session: Session, collection_id: int, source: str) -> DocumentRow | None:
-    """The document of this source, or None."""
+    """The document of this source, or None, as for a text that no source can be."""
+    if fault_of(source) is not None:
+        return None
     statement = select(DocumentRow).where(
         DocumentRow.collection_id == collection_id, DocumentRow.source == source
     )

@@ -107,6 +107,7 @@ def test_the_fate_of_a_document_is_the_first_reason_that_holds(filled: Service) 
     ask = {"query": "lease of a job", "mode": "hybrid"}
     assert fate(filled, "nowhere.md", **ask)["reason"] == "document_missing"
     assert fate(filled, "f" * 16, **ask)["reason"] == "document_missing"
+    assert fate(filled, "\0", **ask)["reason"] == "document_missing"
     found = fate(filled, "leases.md", **ask)
     assert (found["reason"], found["rank"]) == ("returned", 1)
     assert fate(filled, found["document_id"], **ask)["source"] == "leases.md"

@@ -168,5 +168,19 @@ def test_a_value_that_makes_no_sense_is_wrong_usage(footnote: Footnote, argument
     assert done.err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["search", "caf\udce9", "--mode", "bm25"],
+        ["ask", "caf\udce9"],
+        ["explain", "caf\udce9"],
+        ["similar", "--like", "caf\udce9"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_bytes_that_are_no_text_are_no_query(library: Footnote, arguments: list[str]) -> None:
+    assert "is no text" in library(*arguments, code=1).err
+
+
 def test_a_filter_that_cannot_be_honoured_fails(library: Footnote) -> None:
     assert "(invalid_filter)" in library("search", "x", "--filter", '{"year": {"$near": 1}}', code=1).err
