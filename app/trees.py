@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.services import Services
+    from app.settings import Settings, TreeSettings
+    from indexing.language_model import LanguageModel
 
 logger = logging.getLogger(__name__)
 
@@ -154,18 +156,25 @@ def _locked(services: Services, collection_id: int) -> Iterator[None]:
         yield
 
 
-def _summariser(services: Services, encoder: Encoder) -> Summariser:
-    settings = services.settings.tree
-    model = services.language_model
-    if settings.summarizer == "llm":
+def summariser(settings: Settings, model: LanguageModel | None, encoder: Encoder) -> Summariser:
+    """What the settings say writes summaries.
+
+    Raises InvalidRequest (`llm_not_configured`) where that is a language model and none is set.
+    """
+    tree = settings.tree
+    if tree.summarizer == "llm":
         model = needed(model, "A tree with summaries by a language model")
-    if model is None or settings.summarizer == "extractive":
-        return ExtractiveSummariser(count_tokens=encoder.count_tokens, max_tokens=settings.summary_tokens)
+    if model is None or tree.summarizer == "extractive":
+        return ExtractiveSummariser(count_tokens=encoder.count_tokens, max_tokens=tree.summary_tokens)
     return LlmSummariser(
-        model=model,
-        max_tokens=settings.summary_tokens,
-        timeout_seconds=services.settings.llm.timeout_seconds,
+        model=model, max_tokens=tree.summary_tokens, timeout_seconds=settings.llm.timeout_seconds
     )
+
+
+def spec_of(settings: TreeSettings) -> TreeSpec:
+    """How the settings say that trees grow."""
+    clustering = ClusterSpec(max_tokens=settings.cluster_tokens)
+    return TreeSpec(clustering=clustering, long_document=settings.long_document)
 
 
 class _Build:
@@ -176,13 +185,10 @@ class _Build:
         self._row = row
         self._say = say
         self._encoder = services.encoders.get(EncoderSpec(**row.encoder_spec))
-        self._summariser = _summariser(services, self._encoder)
+        self._summariser = summariser(services.settings, services.language_model, self._encoder)
         self._asks = isinstance(self._summariser, LlmSummariser)
         self._of = (row.collection_id, row.chunker_fingerprint)
-        settings = services.settings.tree
-        self._spec = TreeSpec(
-            clustering=ClusterSpec(max_tokens=settings.cluster_tokens), long_document=settings.long_document
-        )
+        self._spec = spec_of(services.settings.tree)
 
     def run(self) -> TreeStatus:
         with self._services.read() as session:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from rich.table import Table
 
+from app import trees
 from app.cli.context import HomeOption, JsonOption, console, errors, print_json, read_settings, reported
 from app.cli.fusing import FuseOption, FusionOption, WeightsOption, read_fusion
 from app.cli.options import check_one_of
@@ -29,6 +30,7 @@ from indexing.encoding.base import Encoder
 from indexing.encoding.sparse import SparseEncoder
 from indexing.expansion_questions import QuestionWriter
 from indexing.language_model import LanguageModel
+from indexing.tree.summaries import LlmSummariser
 from retrievers.base import Reranker
 from retrievers.errors import ModeUnavailable
 from retrievers.evaluation.system import Note, System
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from retrievers.evaluation.evaluation import EvaluationResult
     from retrievers.evaluation.expansions import Questions
     from retrievers.evaluation.report import Report
+    from retrievers.evaluation.tree import TreeMaking
 
 METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10")
 
@@ -100,8 +103,10 @@ def eval_command(
     report = Report(results=(), baseline=_baseline(baseline, systems), command=command)
     with reported():
         bench = _bench(settings, split=split, limit=limit, exclude_own_id=exclude_own_id)
-        if mode != ["all"] and any(system.mode == "questions" for system in systems):
+        by_name = set() if mode == ["all"] else {system.mode for system in systems}
+        if "questions" in by_name:
             bench = replace(bench, questions=bench.written_questions())
+        bench = replace(bench, tree=bench.tree_making(by_name))
         equipped = [bench.equipped(system, rerank, transform) for system in systems]
         for folder in folders:
             for system in equipped:
@@ -155,6 +160,23 @@ class _Bench:
     questions: Questions | None = None
     """Only where they are asked for by name: a model writes some for every chunk."""
 
+    tree: TreeMaking | None = None
+
+    def tree_making(self, by_name: Set[str]) -> TreeMaking:
+        """As trees are grown; a model writes summaries only where a tree is asked for by name.
+
+        Raises InvalidRequest (`llm_not_configured`).
+        """
+        from retrievers.evaluation.tree import TreeMaking
+
+        settings = self.settings
+        if not by_name & {"tree", "tree_traversal"}:
+            by_sentences = settings.tree.model_copy(update={"summarizer": "extractive"})
+            settings = settings.model_copy(update={"tree": by_sentences})
+        writer = trees.summariser(settings, self.language_model, self.encoder)
+        n_parallel = settings.llm.max_parallel if isinstance(writer, LlmSummariser) else 1
+        return TreeMaking(spec=trees.spec_of(settings.tree), summariser=writer, n_parallel=n_parallel)
+
     def written_questions(self) -> Questions:
         """Raises InvalidRequest (`llm_not_configured`)."""
         from retrievers.evaluation.expansions import Questions
@@ -201,6 +223,7 @@ class _Bench:
             work_dir=self.settings.home / "evaluation",
             sparse=self.sparse,
             questions=self.questions,
+            tree=self.tree,
             chunker_spec=fitting_chunker(self.settings.chunker, self.encoder.max_tokens),
             split=self.split,
             limit=self.limit,

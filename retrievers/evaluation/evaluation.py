@@ -36,7 +36,7 @@ from retrievers.evaluation.metrics import PerQuery, mean_metrics, score_run
 from retrievers.evaluation.reranked import rerank_hits
 from retrievers.evaluation.runs import Ranking, Run, rank_documents, without_own_id
 from retrievers.evaluation.system import System
-from retrievers.evaluation.tree import EvaluationTree
+from retrievers.evaluation.tree import EvaluationTree, TreeMaking
 from retrievers.modes import Resources
 from retrievers.pipeline import Pipeline
 from retrievers.rank_bm25 import RankBm25Retriever
@@ -83,6 +83,7 @@ def evaluate(
     work_dir: Path,
     sparse: SparseEncoder | None = None,
     questions: Questions | None = None,
+    tree: TreeMaking | None = None,
     chunker_spec: ChunkerSpec | None = None,
     split: str | None = None,
     top_k: int = TOP_K,
@@ -93,12 +94,12 @@ def evaluate(
     """Measures a system on a BEIR folder.
 
     The index is built once in `work_dir` and serves every system; `sparse` makes the learned sparse vectors
-    that the mode `sparse` needs, and `questions` what the mode `questions` does. `limit` takes the first so
-    many judged queries. Metrics are those of the best `top_k` documents, each by its best chunk.
-    `exclude_own_id` leaves out the document that bears the query's id, for collections whose queries are
-    documents; elsewhere equal ids mean nothing. Time counts from the query's text to the ranking of
-    documents, encoding included. The result's settings say how often a transformation or a reranker fell
-    back, and why.
+    that the mode `sparse` needs, `questions` what the mode `questions` does, and `tree` says how one is
+    grown. `limit` takes the first so many judged queries. Metrics are those of the best `top_k` documents,
+    each by its best chunk. `exclude_own_id` leaves out the document that bears the query's id, for
+    collections whose queries are documents; elsewhere equal ids mean nothing. Time counts from the query's
+    text to the ranking of documents, encoding included. The result's settings say how often a transformation
+    or a reranker fell back, and why.
 
     Raises:
         EvaluationError: the collection cannot be read, the mode is unknown, or ir-measures is not installed.
@@ -112,7 +113,8 @@ def evaluate(
     with snapshot:
         chunker = Chunker(spec, encoder.count_tokens)
         resources = replace(
-            _resources(snapshot, collection, chunker, sparse, encoder, questions, say), tuning=system.tuning
+            _resources(snapshot, collection, chunker, sparse, encoder, questions, tree, say),
+            tuning=system.tuning,
         )
         rerank_notes: list[str] = []
         search = _DocumentSearch(
@@ -225,6 +227,7 @@ def _resources(
     sparse: SparseEncoder | None,
     encoder: Encoder,
     questions: Questions | None,
+    tree: TreeMaking | None,
     say: Progress,
 ) -> Resources:
     def rank_bm25() -> Retriever:
@@ -235,7 +238,7 @@ def _resources(
     def texts() -> dict[ChunkId, str]:
         return {chunk.id: chunk.text for chunk in collection_chunks(collection, chunker)}
 
-    nodes = EvaluationTree(snapshot, texts, encoder, say).nodes
+    nodes = EvaluationTree(snapshot, texts, encoder, say, tree).nodes
     nodes = NodesAbout(neighbour_expansions(snapshot, texts), snapshot, say).beside(nodes)
     if questions is not None:
         written = written_questions(snapshot, texts, encoder, questions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -16,7 +16,7 @@ from indexing.encoding.base import Encoder
 from indexing.nodes import NO_DOCUMENT, Node, NodeId, NodeKind
 from indexing.snapshot import Snapshot
 from indexing.tree.growing import FEW, Grower, Item, TreeSpec, collection_levels, tops
-from indexing.tree.summaries import ExtractiveSummariser
+from indexing.tree.summaries import ExtractiveSummariser, Summariser
 from indexing.types import ChunkId, DocumentId, Floats, Ids
 from indexing.version import VersionWriter, create_version
 from retrievers.evaluation.collection_index import Progress
@@ -24,6 +24,15 @@ from retrievers.evaluation.made_once import AllTexts, make_once
 from retrievers.nodes import Nodes
 
 _CHILDREN = "children.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeMaking:
+    """How a tree is grown; `n_parallel` summaries are written at once."""
+
+    spec: TreeSpec
+    summariser: Summariser
+    n_parallel: int = 1
 
 
 class EvaluationTree:
@@ -35,14 +44,16 @@ class EvaluationTree:
         texts: AllTexts,
         encoder: Encoder,
         progress: Progress,
-        spec: TreeSpec | None = None,
+        making: TreeMaking | None = None,
     ) -> None:
+        """Without `making`, the tree is grown with defaults, and of the texts' own sentences."""
         self._snapshot = snapshot
         self._texts = texts
         self._encoder = encoder
         self._progress = progress
-        self._spec = spec or TreeSpec()
-        self._summariser = ExtractiveSummariser(count_tokens=encoder.count_tokens)
+        self._making = making or TreeMaking(
+            spec=TreeSpec(), summariser=ExtractiveSummariser(count_tokens=encoder.count_tokens)
+        )
 
     @property
     def nodes(self) -> Nodes:
@@ -55,7 +66,9 @@ class EvaluationTree:
 
     @cached_property
     def _opened(self) -> tuple[Snapshot | None, Mapping[int, tuple[Sequence[ChunkId], Sequence[NodeId]]]]:
-        key = blake2b(f"{self._spec}\0{self._summariser.name}".encode(), digest_size=8).hexdigest()
+        key = blake2b(
+            f"{self._making.spec}\0{self._making.summariser.name}".encode(), digest_size=8
+        ).hexdigest()
         directory = self._snapshot.directory.parent / f"tree-{key}"
         make_once(directory, self._write)
         children = json.loads((directory / _CHILDREN).read_text("utf-8"))
@@ -77,10 +90,11 @@ class EvaluationTree:
 
     def _grown(self) -> Iterator[Node]:
         grower = Grower(
-            spec=self._spec,
-            summariser=self._summariser,
+            spec=self._making.spec,
+            summariser=self._making.summariser,
             encode=self._encode,
             count_tokens=self._encoder.count_tokens,
+            n_parallel=self._making.n_parallel,
         )
         by_document = self._items()
         items: list[Item] = []

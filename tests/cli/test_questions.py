@@ -193,6 +193,28 @@ def test_an_evaluation_writes_the_questions_that_are_asked_for_by_name(
     assert "questions" not in [item["mode"] for item in everything]
 
 
+def test_an_evaluated_tree_is_grown_as_is_set(
+    footnote: Footnote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = ("river boat", "bread oven", "engine valve")
+    documents = tuple(
+        (f"d{n}", f"t{n}", f"The {kinds[n % 3]} of part {n} is old. It is kept.") for n in range(18)
+    )
+    folder = write_collection(tmp_path / "small", documents=documents)
+    monkeypatch.setenv("FOOTNOTE_TREE_SUMMARIZER", "llm")
+    assert "(llm_not_configured)" in footnote("eval", folder, "--mode", "tree", code=1).err
+    with LlmServer([Reply(text="Parts that are old.")]) as server:
+        monkeypatch.setenv("FOOTNOTE_LLM_BASE_URL", server.base_url)
+        monkeypatch.setenv("FOOTNOTE_LLM_MODEL", "tiny")
+        footnote.json("eval", folder, "--mode", "tree")
+        n_asked = len(server.requests)
+        assert n_asked > 0
+        footnote.json("eval", folder, "--mode", "tree", "--mode", "tree_traversal")
+        footnote.json("eval", folder, "--mode", "all")  # by sentences: no model is asked unless by name
+        assert len(server.requests) == n_asked
+    assert len(list((footnote.home / "evaluation").rglob("children.json"))) == 2
+
+
 def test_modes_are_compared_and_written_down(footnote: Footnote, tmp_path: Path) -> None:
     folders = [write_collection(tmp_path / name) for name in ("fruit", "more")]
     out = tmp_path / "out"
