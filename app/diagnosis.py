@@ -7,12 +7,13 @@ https://arxiv.org/abs/2401.05856, table 1.
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+import regex
 
 from app.db.golden import Expected
 from app.errors import InvalidRequest
@@ -167,8 +168,8 @@ def _is_pattern(text: str) -> bool:
     if len(text) < 3 or not (text.startswith("/") and text.endswith("/")):
         return False
     try:
-        re.compile(text[1:-1])
-    except re.error:
+        regex.compile(text[1:-1])
+    except regex.error:
         return False
     return True
 

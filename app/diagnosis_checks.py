@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import regex
+
+from app.errors import InvalidRequest
 from app.generation.words import stems
 from indexing.sentences import split_sentences
 
@@ -20,6 +23,9 @@ COVERED = 0.6
 
 MUCH_LONGER = 3
 """An answer of so many times the claims of the reference, and two more, says too much."""
+
+MATCH_SECONDS = 1.0
+"""Expressions come from whoever asks, and `re` could hold up the whole process for ever over one."""
 
 Verdict = Literal["right", "partial", "too_general", "wrong"]
 
@@ -88,6 +94,8 @@ def contains(text: str, phrase: str) -> bool:
 def has_format(answer: str, wanted: str) -> bool:
     """Whether an answer has a format of `app.diagnosis.FORMATS`, or matches `/a regular expression/`.
 
+    Raises InvalidRequest for an expression that takes too long.
+
     >>> has_format("- tea\\n- water", "list"), has_format("tea and water", "list")
     (True, False)
     """
@@ -104,7 +112,14 @@ def has_format(answer: str, wanted: str) -> bool:
         except (json.JSONDecodeError, RecursionError):
             return False
         return True
-    return re.search(wanted[1:-1], plain) is not None
+    try:
+        found = regex.search(wanted[1:-1], plain, timeout=MATCH_SECONDS, concurrent=True)
+    except TimeoutError as error:
+        raise InvalidRequest(
+            f"the format {wanted} takes longer than {MATCH_SECONDS:g} s to be looked for",
+            code="invalid_questions_file",
+        ) from error
+    return found is not None
 
 
 def _compare(answer: str, reference: str) -> Comparison:

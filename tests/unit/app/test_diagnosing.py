@@ -231,3 +231,8 @@ def test_formats(answer: str, wanted: str, expected: bool) -> None:
 def test_the_reference_that_fits_best_counts() -> None:
     assert compare("It lasts thirty seconds.", ("an hour", "thirty seconds")).verdict == "right"
     assert compare("It lasts a day.", ("an hour", "thirty seconds")).verdict == "wrong"
+
+
+def test_an_expression_that_explodes_is_given_up() -> None:
+    with pytest.raises(InvalidRequest, match="takes longer"):
+        has_format("a" * 60 + "!", "/^(a|aa|b?a)+$/")
