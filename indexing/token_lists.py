@@ -33,7 +33,7 @@ _ROUNDS = 4
 _TOKENS_A_SLICE = 8192
 _SEED = 7
 
-N_PROBED = 32
+N_PROBED = 16
 """Centroids looked up for each token of a query."""
 
 

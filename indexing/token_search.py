@@ -12,9 +12,10 @@ from indexing.token_products import best_products
 from indexing.types import Floats
 from indexing.vectors import Mask, Rows
 
-# Rows of all segments with lists together whose scores are computed exactly, for a limit of up to a quarter
-# (docs/decisions/0021 has what fewer find).
-MIN_CANDIDATES = 2048
+# Of the rows of all segments with lists, so many are scored exactly: one of so many, within bounds, or more
+# where many hits are wanted (docs/decisions/0021 has what fewer find).
+ROWS_A_CANDIDATE = 16
+MIN_CANDIDATES, MAX_CANDIDATES = 1024, 8192
 CANDIDATES_A_HIT = 4
 _ROWS_A_BLOCK = 4096
 
@@ -32,8 +33,8 @@ def search_tokens(
     `vectors` has shape (n, dim), each of length 1, `weights` shape (n,). Exact for segments without lists and
     where a selection allows few rows; else the best by their lists are scored exactly.
     """
-    depth = max(MIN_CANDIDATES, CANDIDATES_A_HIT * limit)
     selected = list(segments.selected(selection or segments.everything))
+    depth = _depth(sum(size for segment, _, size in selected if segment.token_lists is not None), limit)
     narrowed = [
         _narrowed(segment, mask, vectors, weights, depth)
         if segment.token_lists is not None and size > depth
@@ -47,6 +48,11 @@ def search_tokens(
         scores = _scores(segment, codec, vectors, weights, np.sort(candidates))
         parts.append(segment.found(np.sort(candidates), scores))
     return best(parts, limit)
+
+
+def _depth(n_rows: int, limit: int) -> int:
+    share = min(max(n_rows // ROWS_A_CANDIDATE, MIN_CANDIDATES), MAX_CANDIDATES)
+    return max(share, CANDIDATES_A_HIT * limit)
 
 
 def _narrowed(
