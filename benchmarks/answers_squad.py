@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the collection: corpus.jsonl and queries.jsonl")
     parser.add_argument("--limit", type=int, help="take a sample of the questions")
     parser.add_argument("--top-k", type=int, default=8, help="passages an answer may rest on")
+    parser.add_argument("--mode", choices=("auto", "hybrid"), default="auto")
     parser.add_argument("--models", type=Path, default=Path("~/.local/share/footnote/models"))
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     arguments = parser.parse_args()
@@ -54,7 +55,7 @@ def main() -> None:
     refused: dict[bool, list[bool]] = {True: [], False: []}
     found, seconds = [], []
     with tempfile.TemporaryDirectory() as directory:
-        collection = IndexedCollection(arguments.folder, encoder, Path(directory) / "version")
+        collection = IndexedCollection(arguments.folder, encoder, Path(directory) / "version", arguments.mode)
         for record in sample(list(read_lines(arguments.folder, "queries")), arguments.limit):
             golds = [answer["text"] for answer in record["metadata"]["answers"]]
             passages = collection.passages(record["text"], arguments.top_k)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,8 +15,12 @@ from indexing.chunking import Chunker, ChunkerSpec
 from indexing.encoding.base import Encoder
 from indexing.manifest import VersionSpec
 from indexing.snapshot import Snapshot
+from indexing.token_codec import codec_for
+from indexing.token_codes import TokenCodes
+from indexing.token_pooling import pooled
 from indexing.types import Chunk, ChunkId, DocumentId, Ids, LoadedText, stable_id
 from indexing.version import VersionWriter, create_version
+from retrievers.ensemble import EnsembleRetriever
 from retrievers.hybrid import HybridRetriever
 from retrievers.types import Passage, Query
 
@@ -30,16 +34,20 @@ class Document:
 
 
 class IndexedCollection:
-    """Gives passages for questions by the default retrieval."""
+    """Gives passages for questions by the default mode, or by `hybrid`."""
 
-    def __init__(self, folder: Path, encoder: Encoder, directory: Path) -> None:
+    def __init__(
+        self, folder: Path, encoder: Encoder, directory: Path, mode: Literal["auto", "hybrid"] = "auto"
+    ) -> None:
         self._encoder = encoder
+        self._codec = codec_for(encoder.name, encoder.dim)
         self.documents = {document.id: document for document in read_documents(folder)}
         chunker = Chunker(ChunkerSpec(max_tokens=encoder.max_tokens), encoder.count_tokens)
         self._chunks = {
             chunk.id: chunk for document in self.documents.values() for chunk in cut(document, chunker)
         }
-        self._retriever = HybridRetriever(self._index(directory, chunker.spec.fingerprint))
+        snapshot = self._index(directory, chunker.spec.fingerprint)
+        self._retriever = EnsembleRetriever(snapshot) if mode == "auto" else HybridRetriever(snapshot)
 
     def _index(self, directory: Path, chunker_fingerprint: str) -> Snapshot:
         spec = VersionSpec(
@@ -48,24 +56,33 @@ class IndexedCollection:
             encoder_fingerprint=self._encoder.fingerprint,
             dim=self._encoder.dim,
             chunker_fingerprint=chunker_fingerprint,
+            settings={"token_codec": self._codec.name, "token_bytes": self._codec.width},
         )
         create_version(directory, spec)
         chunks = list(self._chunks.values())
         texts = [chunk.contextual_text for chunk in chunks]
+        encoding = self._encoder.encode_documents(texts, with_tokens=True)
+        tokens = [
+            self._codec.encode(pooled(text, of_text))
+            for text, of_text in zip(texts, encoding.tokens or (), strict=True)
+        ]
         with VersionWriter(directory) as writer, writer.commit(change=1) as commit:
             commit.add(
                 chunk_ids=np.array([chunk.id for chunk in chunks], np.int64),
                 document_ids=np.array([chunk.document_id for chunk in chunks], np.int64),
                 texts=texts,
-                vectors=self._encoder.encode_documents(texts).vectors,
+                vectors=encoding.vectors,
+                tokens=TokenCodes.of(tokens, self._codec.width),
             )
         return Snapshot.open(directory)
 
     def passages(self, question: str, top_k: int, titled: str | None = None) -> list[Passage]:
         """The best passages, of all documents or of those with one title."""
+        encoding = self._encoder.encode_queries([question], with_tokens=True)
         query = Query(
             text=question,
-            vector=self._encoder.encode_queries([question]).vectors[0],
+            vector=encoding.vectors[0],
+            tokens=(encoding.tokens or (None,))[0],
             allowed_documents=None if titled is None else self._titled(titled),
         )
         return [
