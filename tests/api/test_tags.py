@@ -8,7 +8,7 @@ import pytest
 
 from app.settings import LlmSettings
 from tests.api.conftest import Service
-from tests.llm_server import LlmServer, Reply
+from tests.llm_server import LlmServer, Reply, Request
 from tests.service import running_service, send_text, work
 
 PAGES = {
@@ -95,6 +95,34 @@ def test_a_language_model_infers_and_chooses_but_makes_up_no_label(tmp_path: Pat
         assert by_source(body) == {"green.md": ["bridges", "tea leaves"]}
         assert body["data"][0]["note"] is None
         assert "cool water" in server.requests[0].user
+
+
+def test_a_label_may_begin_with_a_digit_and_differ_in_case_alone(tmp_path: Path, database_url: str) -> None:
+    replies = [Reply(text="- brewing"), Reply(text="3D printing\n- TEA\n2) 2024")]
+    with LlmServer(replies) as server:
+        llm = LlmSettings(base_url=server.base_url, model="test")
+        with running_service(tmp_path / "home", database_url, llm=llm) as (client, services):
+            send_text(client, PAGES["green.md"], "green.md")
+            work(services)
+            body = tags(Service(client, services), labels=["tea", "TEA", "3D printing", "2024"])
+    assert by_source(body) == {"green.md": ["3D printing", "TEA", "2024"]}
+
+
+def test_a_document_that_is_deleted_meanwhile_gets_no_label(tmp_path: Path, database_url: str) -> None:
+    with LlmServer([Reply(text="tea leaves")]) as server:
+        llm = LlmSettings(base_url=server.base_url, model="test")
+        with running_service(tmp_path / "home", database_url, llm=llm) as (client, services):
+            document = send_text(client, PAGES["green.md"], "green.md")["document"]["id"]
+            work(services)
+            answers = server.take
+
+            def take(request: Request) -> Reply:
+                client.delete(f"/v1/documents/{document}")
+                return answers(request)
+
+            server.take = take  # type: ignore[method-assign]
+            body = tags(Service(client, services), write="topics")
+    assert [item["written"] for item in body["data"]] == [False]
 
 
 def test_without_its_language_model_a_document_is_tagged_all_the_same(
