@@ -101,15 +101,18 @@ def read(path: Path) -> list[Case]:
 
     A line has `question`, and `answer` or `answers`, or `expected` or `source` with `quote` as golden
     questions have them, or `"unanswerable": true`; perhaps `format` and `filters`. Raises InvalidRequest
-    (`invalid_questions_file`) that names the line, and OSError.
+    (`invalid_questions_file`) that names the line or says that there is none, and OSError.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise _refused(str(path), "it is not UTF-8") from error
-    return [
+    cases = [
         _case(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()
     ]
+    if not cases:
+        raise _refused(str(path), "it holds no question")
+    return cases
 
 
 def _case(line: str, where: str) -> Case:

@@ -92,7 +92,10 @@ def read_labels(path: Path) -> list[Label]:
     if not path.is_file():
         raise typer.BadParameter(f"there is no file {path}", param_hint="LABELS")
     found = []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{path} is not UTF-8", param_hint="LABELS") from error
     for number, line in enumerate(map(str.strip, lines), start=1):
         if not line:
             continue
@@ -100,7 +103,7 @@ def read_labels(path: Path) -> list[Label]:
             given = (
                 LabelIn.model_validate(json.loads(line)) if path.suffix == ".jsonl" else LabelIn(name=line)
             )
-        except (ValueError, ValidationError) as error:
+        except (ValueError, RecursionError, ValidationError) as error:
             raise typer.BadParameter(f"{path}, line {number}: {error}", param_hint="LABELS") from error
         found.append(Label(name=given.name, description=given.description, prior=given.prior))
     return found

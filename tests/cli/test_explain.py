@@ -63,3 +63,7 @@ def test_a_list_of_labels_that_cannot_be_read_is_wrong_usage(footnote: Footnote,
     wrong = tmp_path / "labels.jsonl"
     wrong.write_text('{"name": "tea"}\n{"nom": "thé"}\n')
     assert "line 2" in footnote("tag", wrong, code=2).err
+    wrong.write_text("[" * 100_000)
+    assert "line 1" in footnote("tag", wrong, code=2).err
+    wrong.write_bytes(b"caf\xe9")
+    assert "not UTF-8" in footnote("tag", wrong, code=2).err

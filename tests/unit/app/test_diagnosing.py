@@ -206,6 +206,9 @@ def test_a_file_is_read_or_refused_by_its_line(tmp_path: Path) -> None:
         path.write_text('{"question": "a", "answer": "b"}\n' + bad)
         with pytest.raises(InvalidRequest, match="line 2"):
             diagnosis.read(path)
+    path.write_text("\n\n")
+    with pytest.raises(InvalidRequest, match="no question"):
+        diagnosis.read(path)
     for wrong in ("poem", "/(/", "//"):
         path.write_text(json.dumps({"question": "a", "answer": "b", "format": wrong}))
         with pytest.raises(InvalidRequest, match="format"):
