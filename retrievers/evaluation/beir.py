@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from indexing.encoding.characters import without_surrogates
 from retrievers.evaluation.errors import EvaluationError
 
 Qrels = Mapping[str, Mapping[str, int]]
@@ -123,6 +124,8 @@ def _query_text(path: Path, number: int, record: dict[str, Any]) -> str:
     text = record.get("text")
     if not isinstance(text, str):
         raise EvaluationError(f"{path}, line {number}: the query has no text.")
+    if without_surrogates(text) != text:
+        raise EvaluationError(f"{path}, line {number}: the query holds half of a surrogate pair.")
     return text
 
 
@@ -137,7 +140,7 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in _lines(path):
         try:
             record = json.loads(line)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise EvaluationError(f"{path}, line {number}: not JSON ({exc}).") from exc
         if not isinstance(record, dict):
             raise EvaluationError(f"{path}, line {number}: not a JSON object.")
