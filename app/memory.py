@@ -19,7 +19,12 @@ from pathlib import Path
 KIBIBYTE = 1024
 _STATUS_FIELDS = {"VmRSS": "resident", "VmHWM": "peak", "RssAnon": "anonymous", "VmData": "reserved"}
 
-_SHORTAGE = ("std::bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
+_SHORTAGE = (
+    "std::bad_alloc",
+    "Failed to allocate memory",
+    "Cannot allocate memory",
+    "can't start new thread",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +93,7 @@ def _lower(limit: int, hard: int) -> int:
 
 
 def is_shortage(error: BaseException | None) -> bool:
-    """Whether an error says that memory is short, in Python's words or in those of ONNX Runtime."""
+    """Whether an error says that memory is short, in Python's words or in those of a library."""
     while error is not None:
         if isinstance(error, MemoryError) or any(words in str(error) for words in _SHORTAGE):
             return True

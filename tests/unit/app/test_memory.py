@@ -76,6 +76,7 @@ def test_children_are_found_while_they_run() -> None:
 def test_a_shortage_is_told_from_other_errors() -> None:
     assert memory.is_shortage(MemoryError())
     assert memory.is_shortage(RuntimeError("Non-zero status code: std::bad_alloc"))
+    assert memory.is_shortage(RuntimeError("can't start new thread")), "there is no room for its stack"
     wrapped = ValueError("wrapped")
     wrapped.__cause__ = MemoryError()
     assert memory.is_shortage(wrapped)
