@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from indexing import files, merging, version
+from indexing import commit, files, merging, version
 from indexing import manifest as manifests
 from indexing.manifest import Manifest, save_manifest
 
@@ -34,7 +34,8 @@ def _manifest_first() -> None:
         while waiting:
             files.publish_directory(*waiting.pop())
 
-    for module in (version, merging):
+    for module in (commit, merging):
+        assert hasattr(module, "publish_directory"), "what it calls is what is broken"
         module.publish_directory = lambda working, final: waiting.append((working, final))  # type: ignore
     version.save_manifest = save  # type: ignore[attr-defined, unused-ignore]
 
