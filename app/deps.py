@@ -9,7 +9,8 @@ from fastapi import Depends, Request
 from app.services import Services
 
 
-def services_of(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
+    """A coroutine, since FastAPI runs a plain function in a thread."""
     services: Services = request.app.state.services
     return services
 
