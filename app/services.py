@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -9,6 +11,7 @@ from functools import cached_property
 
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.db import collections, migration
@@ -19,6 +22,7 @@ from app.generation.base import Generator
 from app.generation.factory import extractive_generator, llm_generator
 from app.indexes import Indexes
 from app.language_model import language_model
+from app.outages import DATABASE_UNAVAILABLE, outage_of
 from app.places import Places
 from app.settings import ChunkerSettings, EncoderSettings, Settings
 from app.snapshots import SnapshotCache
@@ -27,6 +31,11 @@ from indexing.chunking import ChunkerSpec
 from indexing.device_scan import open_device
 from indexing.encoding.factory import EncoderSpec, load_encoder
 from indexing.language_model import LanguageModel
+
+logger = logging.getLogger(__name__)
+
+WAIT_SECONDS = 1.0
+"""A database that cannot be reached is tried again so often."""
 
 
 @dataclass(eq=False)
@@ -122,16 +131,19 @@ def fitting_chunker(settings: ChunkerSettings, window: int) -> ChunkerSpec:
 
 
 @contextmanager
-def open_services(settings: Settings, load: LoadEncoder = load_encoder) -> Iterator[Services]:
+def open_services(
+    settings: Settings, load: LoadEncoder = load_encoder, *, patient: bool = False
+) -> Iterator[Services]:
     """Everything a process needs: data folder, database at the present schema, default collection.
 
-    Raises DatabaseError when the database cannot be used.
+    Raises DatabaseError and SQLAlchemyError when the database cannot be used; where `patient`, one that
+    cannot be reached is waited for.
     """
     for folder in (settings.home, settings.files_dir, settings.indexes_dir, settings.models_dir):
         folder.mkdir(parents=True, exist_ok=True)
     engine = create_engine(settings.database_url, pool_size=settings.database.pool_size)
     try:
-        migration.upgrade(engine)
+        _upgrade(engine, patient=patient)
         services = Services(
             settings=settings,
             engine=engine,
@@ -145,3 +157,15 @@ def open_services(settings: Settings, load: LoadEncoder = load_encoder) -> Itera
         yield services
     finally:
         engine.dispose()
+
+
+def _upgrade(engine: Engine, *, patient: bool) -> None:
+    while True:
+        try:
+            migration.upgrade(engine)
+            return
+        except DBAPIError as error:
+            if not patient or outage_of(error) != DATABASE_UNAVAILABLE:
+                raise
+            logger.warning("database not reachable", extra={"action": "database_error"})
+        time.sleep(WAIT_SECONDS)

@@ -151,7 +151,7 @@ def worker_command(
     configure_logging(settings.log)
     os.nice(settings.worker.nice)
     memory.keep_below(settings.worker.memory_bytes)
-    with reported(), open_services(settings) as services:
+    with reported(), open_services(settings, patient=not once) as services:
         worker = Worker(services) if once else Lanes(services)
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, lambda *_: worker.stop())
