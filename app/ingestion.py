@@ -173,9 +173,18 @@ def load(
         results = list(zip(begun, threads.map(load_one, begun), strict=True))
     for item, error in results:
         if isinstance(error, LoadError):
-            with services.write() as session:
-                board.fail(session, item.job, error.code, error.detail, retry=False)
+            _note_unread(services, board, item, error)
     return [(item, result) for item, result in results if isinstance(result, LoadedText)]
+
+
+def _note_unread(services: Services, board: Board, item: Begun, error: LoadError) -> None:
+    """Where the document was deleted, or got newer content, its file may have gone: then the job is over."""
+    wanted = {item.file.document_id: int(item.job.payload["revision"])}
+    with services.write() as session:
+        if batches.begin(session, wanted):
+            board.fail(session, item.job, error.code, error.detail, retry=False)
+        else:
+            board.succeed(session, [item.job])
 
 
 class _Stopped(Exception):

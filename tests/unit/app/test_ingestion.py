@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -13,7 +14,9 @@ from app.db import chunks, collections, documents, jobs, queue
 from app.db.tables import JobRow
 from app.services import Services
 from indexing.chunking import ChunkerSpec
+from indexing.errors import LoadError
 from indexing.loaders import LoaderPool
+from indexing.types import LoadedText
 from tests.unit.app.texts import PAGES, WORKER, Board, Loaders, collection_id, sources, submit
 
 if TYPE_CHECKING:
@@ -39,11 +42,11 @@ class Recording(Board):
         return False
 
 
-def work(services: Services, board: Recording) -> None:
+def work(services: Services, board: Recording, loaders: Loaders | None = None) -> None:
     """One batch of all that waits."""
     with services.write() as session:
         batch = queue.claim(session, WORKER, [intake.INGEST], limit=100)
-    ingestion.ingest(services, cast(LoaderPool, Loaders()), board, batch)
+    ingestion.ingest(services, cast(LoaderPool, loaders or Loaders()), board, batch)
 
 
 def statuses(services: Services) -> dict[str, str]:
@@ -89,6 +92,23 @@ def test_a_source_that_came_back_while_its_old_text_was_in_work_shows_the_new_on
     with services.read() as session:
         assert documents.get(session, old).status == "ready"
         assert "convex" in chunks.of_document(session, old)[0].text
+
+
+def test_a_document_that_was_deleted_before_its_file_was_read_has_not_failed(services: Services) -> None:
+    gone = submit(services, "gone.md", PAGES["fusion.md"]).document.id
+    submit(services, "broken.md", PAGES["tea.md"])
+
+    class Late(Loaders):
+        def load(self, path: Path, *, filename: str) -> LoadedText:
+            if filename == "gone.md":
+                intake.delete(services, gone)
+            raise LoadError("corrupt_file", "the file cannot be opened: No such file or directory")
+
+    board = Recording()
+    work(services, board, Late())
+    assert board.failed == {"broken.md": "corrupt_file"}
+    with services.read() as session:
+        assert queue.held(session, WORKER) == set()
 
 
 @pytest.mark.parametrize("max_tokens", [30, 200])
