@@ -26,6 +26,7 @@ from indexing.encoding.base import Progress
 from indexing.encoding.factory import EncoderSpec
 from indexing.errors import IndexMissing, IndexVersionError
 from indexing.files import checkpoint
+from indexing.manifest import NAME as MANIFEST
 from indexing.manifest import VersionSpec
 from indexing.merging import merge_version
 from indexing.nodes import NODE_KINDS, NodeKind
@@ -59,10 +60,11 @@ def directory_of(services: Services, version_id: str, kind: NodeKind) -> Path:
 
 
 def present(services: Services, version_id: str) -> Iterator[tuple[NodeKind, Path]]:
-    """The kinds of which a version has an index, and where."""
+    """The kinds of which a version has an index, and where. A folder without a manifest is none: it is what
+    a process left that was killed, and the next to follow makes an index of it."""
     for kind in NODE_KINDS:
         directory = directory_of(services, version_id, kind)
-        if directory.is_dir():
+        if (directory / MANIFEST).exists():
             yield kind, directory
 
 
@@ -168,9 +170,9 @@ def _entries(services: Services, row: IndexVersionRow, node_ids: Ids) -> Iterato
 
 def remove(services: Services, version_id: str) -> None:
     """Removes the node indexes of a version; `follow` makes them anew."""
-    for kind, directory in present(services, version_id):
+    for kind in NODE_KINDS:
         services.snapshots.forget(nodes_name(version_id, kind))
-        shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(directory_of(services, version_id, kind), ignore_errors=True)
 
 
 def purge(services: Services, version_id: str, stop: Callable[[], bool] = lambda: False) -> None:
@@ -182,9 +184,10 @@ def purge(services: Services, version_id: str, stop: Callable[[], bool] = lambda
 def problems(services: Services, row: IndexVersionRow, *, ids: bool = True) -> Iterator[tuple[str, str]]:
     """What is wrong with the node indexes of a version: where, and what; with `ids`, also against the
     database."""
-    for kind, directory in present(services, row.id):
-        found = [(f"{NODES_NAME}/{kind}/{item.path}", item.detail) for item in verify_version(directory)]
-        yield from found
+    indexed = dict(present(services, row.id))
+    for kind in NODE_KINDS:
+        found = verify_version(indexed[kind]) if kind in indexed else []
+        yield from ((f"{NODES_NAME}/{kind}/{item.path}", item.detail) for item in found)
         if found or not ids:
             continue
         differing = difference(services, row, kind)

@@ -50,6 +50,8 @@ TREE = "tree"
 """The kind of job."""
 DOCUMENTS_A_LOOK = 100
 SUMMARIES_A_SAVE = 32
+LOOK_SECONDS = 1.0
+"""Who waits for a tree that another works on looks again so often whether to go on waiting."""
 ANEW = 0.3
 """Where more of a layer stands without a node over it than this share, the layer is clustered as a whole."""
 
@@ -71,13 +73,15 @@ class TreeStatus:
         return sum(self.levels.values())
 
 
-def build(services: Services, collection_id: int, progress: Say | None = None) -> TreeStatus:
+def build(
+    services: Services, collection_id: int, progress: Say | None = None, *, wait: bool = False
+) -> TreeStatus:
     """Grows the tree of a collection, or what of it is missing.
 
-    Raises Conflict (`tree_busy`) while another does, InvalidRequest where a language model is wanted and not
-    set, and LanguageModelError where it fails; what was made until then stays.
+    Raises Conflict (`tree_busy`) while another does, unless it is to `wait`, InvalidRequest where a language
+    model is wanted and not set, and LanguageModelError where it fails; what was made until then stays.
     """
-    with _locked(services, collection_id):
+    with _locked(services, collection_id, progress if wait else None):
         return _Build(services, ensure_active(services, collection_id), progress or silent).run()
 
 
@@ -137,22 +141,29 @@ def keep_up(services: Services) -> int:
 
 
 def _is_behind(session: Session, row: CollectionRow, state: State) -> bool:
+    # A version that was switched to meanwhile may lack nodes that were made since it was looked at.
     version = versions.active(session, row.id)
-    other = version is not None and version.chunker_fingerprint != state.chunker
+    other = version is not None and version.id != state.version
     return other or state.change < row.change_number
 
 
 @contextmanager
-def _locked(services: Services, collection_id: int) -> Iterator[None]:
-    """The tree is ours to change for the block. Raises Conflict where another has it."""
+def _locked(services: Services, collection_id: int, waiting: Say | None = None) -> Iterator[None]:
+    """The tree is ours to change for the block. Where another has it, raises Conflict, or tells `waiting`
+    that we wait."""
+    name = f"{TREE}-{collection_id:016x}"
+    seconds = 0.0 if waiting is None else LOOK_SECONDS
     with ExitStack() as stack:
-        name = f"{TREE}-{collection_id:016x}"
-        try:
-            stack.enter_context(
-                abandoned.building_lock(services.settings.indexes_dir, name, timeout_seconds=0)
-            )
-        except TimeoutError as error:
-            raise Conflict("The tree is being worked on; try again in a moment.", code="tree_busy") from error
+        while True:
+            lock = abandoned.building_lock(services.settings.indexes_dir, name, timeout_seconds=seconds)
+            try:
+                stack.enter_context(lock)
+                break
+            except TimeoutError as error:
+                if waiting is None:
+                    said = "The tree is being worked on; try again in a moment."
+                    raise Conflict(said, code="tree_busy") from error
+                waiting("wait", 0, 1)
         yield
 
 
@@ -205,7 +216,7 @@ class _Build:
             checkpoint("tree-layer")
         checkpoint("tree-grown")
         nodes.follow(self._services, self._row, lambda done, total: self._say("index", done, total))
-        self._keep(replace(state, change=reached, level=0))
+        self._keep(replace(state, change=reached, level=0, version=self._row.id))
         found = status(self._services, self._row.collection_id)
         assert found is not None
         extra = {"action": "tree_built", "collection": found.collection, "n_nodes": found.n_nodes}

@@ -21,13 +21,14 @@ _KEY = "tree"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What a collection's tree was made with, the last change it has seen, and the level that was being made
-    wholly anew when it was last written (0: none)."""
+    """What a collection's tree was made with, the last change it has seen, the level that was being made
+    wholly anew when it was last written (0: none), and the index version that has all its nodes."""
 
     model: str
     chunker: str
     change: int = -1
     level: int = 0
+    version: str = ""
 
 
 def state(session: Session, collection_id: int) -> State | None:

@@ -163,6 +163,20 @@ def test_damage_is_found_and_mended(noted: Services) -> None:
     assert_followed(noted, question=3, summary=2)
 
 
+def test_an_index_that_a_killed_process_began_is_none_and_is_made(noted: Services) -> None:
+    before = version_of(noted)
+    beside = building.rebuild(noted, before)
+    directory = nodes.directory_of(noted, beside.id, "summary")
+    (directory / "manifest.json").unlink()
+    assert verifying.verify(noted, beside.id).ok, "it is not served"
+    switching.activate(noted, beside.id)
+    assert_followed(noted, question=3, summary=2)
+    (directory / "manifest.json").unlink()
+    assert {problem.kind for problem in verifying.verify(noted, beside.id).problems} == {"nodes"}
+    repairing.repair(noted, beside.id)
+    assert_followed(noted, question=3, summary=2)
+
+
 def test_nodes_that_rest_on_nothing_are_found_and_removed(noted: Services) -> None:
     row = version_of(noted)
     assert verifying.verify(noted, row.id).ok

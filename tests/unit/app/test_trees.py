@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app import deleting, intake, trees
+from app import building, deleting, intake, switching, trees, verifying
+from app import nodes as nodes_of_versions
 from app.db import chunks, collections, documents, loaded_texts, nodes, versions
 from app.db import trees as tree_rows
+from app.db.tables import IndexVersionRow
+from app.errors import Conflict
 from app.searching import SearchRequest, search
 from app.services import Services, open_services
 from app.upkeep import Upkeep
@@ -68,6 +72,11 @@ def kept(services: Services) -> dict[int, Any]:
         found.update(tree_rows.kept(session, *of, document_ids=owners).items())
         found.update(tree_rows.kept(session, *of).items())
         return found
+
+
+def versions_row(services: Services, version_id: str) -> IndexVersionRow:
+    with services.read() as session:
+        return versions.get(session, version_id)
 
 
 def id_of(source: str) -> int:
@@ -183,6 +192,40 @@ def test_the_worker_follows_where_a_tree_is(grown: Services) -> None:
     found = trees.status(grown, COLLECTION)
     assert found is not None
     assert found.behind == 0
+
+
+def test_a_version_that_was_switched_to_meanwhile_gets_the_nodes_that_were_made_since(
+    grown: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with grown.read() as session:
+        before = versions.served(session)[0]
+    beside = building.rebuild(grown, versions_row(grown, before)).id
+    add(grown, "new.md", page("bread oven flour", 99, 14))
+    work(grown)
+    with monkeypatch.context() as patch:
+        # The version that is switched to has looked before the nodes were made.
+        patch.setattr(nodes_of_versions, "follow", lambda *_: 0)
+        switching.activate(grown, beside)
+    work(grown)
+    assert trees.keep_up(grown) == 1
+    work(grown)
+    assert trees.keep_up(grown) == 0
+    assert verifying.verify(grown, beside).ok
+
+
+def test_a_job_waits_for_who_has_the_tree(grown: Services) -> None:
+    said: list[str] = []
+
+    def say(stage: str, _done: int, _total: int) -> None:
+        said.append(stage)
+        holding.close()
+
+    with ExitStack() as holding:
+        holding.enter_context(trees._locked(grown, COLLECTION))
+        with pytest.raises(Conflict):
+            trees.build(grown, COLLECTION)
+        assert trees.build(grown, COLLECTION, say, wait=True).behind == 0
+    assert said[0] == "wait"
 
 
 CHILD = """
