@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.exc import IntegrityError
 
-from app.db import chunks, loaded_texts, revisions, staging, vectors
+from app.db import chunks, loaded_texts, revisions, staging, vectors, versions
 from app.db.chunks import ChunkText
 from indexing import token_vectors
 from indexing.chunking import Chunker
@@ -137,6 +137,9 @@ def _chunked(services: Services, document_id: int, chunker: Chunker) -> bool:
             staging.move(session, document_id, kept.revision, fingerprint)
         elif same:
             chunks.insert(session, kept.revision, fingerprint, made)
+        if same:
+            # The document may have been published while the served version lacked it.
+            versions.count_chunks_of(session, document_id)
     if is_long:
         unstage(services, document_id, fingerprint)
     return same

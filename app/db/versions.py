@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy import delete as delete_from
-from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.db import collections
@@ -164,8 +164,20 @@ def delete(session: Session, version_id: str) -> None:
     session.expunge(row)
 
 
-def _count_chunks(session: Session, version: IndexVersionRow) -> None:
-    """Says of every document how many chunks it has under the version's chunker."""
+def count_chunks_of(session: Session, document_id: int) -> None:
+    """Says of a document how many chunks it has under the chunker of the version that is served."""
+    version = session.scalars(
+        select(IndexVersionRow)
+        .join(CollectionRow, CollectionRow.active_version_id == IndexVersionRow.id)
+        .join(DocumentRow, DocumentRow.collection_id == CollectionRow.id)
+        .where(DocumentRow.id == document_id)
+    ).one_or_none()
+    if version is not None:
+        _count_chunks(session, version, DocumentRow.id == document_id)
+
+
+def _count_chunks(session: Session, version: IndexVersionRow, *which: ColumnElement[bool]) -> None:
+    """Says of every document, or of some, how many chunks it has under the version's chunker."""
     n_chunks = (
         select(func.count())
         .where(ChunkRow.document_id == DocumentRow.id, ChunkRow.chunker == version.chunker_fingerprint)
@@ -173,7 +185,7 @@ def _count_chunks(session: Session, version: IndexVersionRow) -> None:
     )
     session.execute(
         update(DocumentRow)
-        .where(DocumentRow.collection_id == version.collection_id, DocumentRow.n_chunks != n_chunks)
+        .where(DocumentRow.collection_id == version.collection_id, DocumentRow.n_chunks != n_chunks, *which)
         .values(n_chunks=n_chunks)
         .execution_options(synchronize_session=False)
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from app import building, ingestion, intake, switching
-from app.db import chunks, collections, documents, jobs, queue
+from app import building, following, ingestion, intake, switching
+from app.db import chunks, collections, documents, jobs, queue, versions
 from app.db.tables import JobRow
 from app.services import Services
 from indexing.chunking import ChunkerSpec
@@ -129,3 +129,26 @@ def test_an_index_that_was_activated_meanwhile_has_the_document_too(
     assert document.status == "ready"
     snapshot = services.snapshots.get(row.active_version_id or "")
     assert document.n_chunks == len(snapshot.chunk_ids()) > 0
+
+
+def test_a_document_that_was_published_before_the_served_version_had_it_says_its_chunks(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(services, "fusion.md", PAGES["fusion.md"])
+    work(services, Recording())
+    spec = ChunkerSpec(max_tokens=30, overlap_tokens=0, min_tokens=5)
+    beside = building.build(services, collection_id(services), chunker_spec=spec).id
+    publish = ingestion.publish
+
+    def switch_and_publish(*arguments: Any) -> None:
+        with services.write() as session:
+            versions.activate(session, beside)
+        publish(*arguments)
+
+    monkeypatch.setattr(ingestion, "publish", switch_and_publish)
+    document_id = submit(services, "tea.md", PAGES["tea.md"]).document.id
+    work(services, Recording())
+    following.commit_pending(services, beside)
+    with services.read() as session:
+        made = chunks.of_document(session, document_id, chunker=spec.fingerprint)
+        assert documents.get(session, document_id).n_chunks == len(made) > 0
