@@ -42,6 +42,10 @@ class Conflict(FootnoteError):
     code = "conflict"
 
 
+class Busy(Conflict):
+    """Another works on it: what a job could not do for that reason is done later."""
+
+
 class KeyInUse(Conflict):
     """The first request with this key is still worked on."""
 

@@ -25,7 +25,7 @@ from app.db import nodes as node_rows
 from app.db.dialects import in_batches
 from app.db.tables import CollectionRow, IndexVersionRow, JobRow
 from app.db.trees import State
-from app.errors import Conflict
+from app.errors import Busy
 from app.language_model import needed
 from app.preparing import encode_texts, vectors_of
 from indexing.encoding.base import Encoder
@@ -50,8 +50,6 @@ TREE = "tree"
 """The kind of job."""
 DOCUMENTS_A_LOOK = 100
 SUMMARIES_A_SAVE = 32
-LOOK_SECONDS = 1.0
-"""Who waits for a tree that another works on looks again so often whether to go on waiting."""
 ANEW = 0.3
 """Where more of a layer stands without a node over it than this share, the layer is clustered as a whole."""
 
@@ -73,15 +71,13 @@ class TreeStatus:
         return sum(self.levels.values())
 
 
-def build(
-    services: Services, collection_id: int, progress: Say | None = None, *, wait: bool = False
-) -> TreeStatus:
+def build(services: Services, collection_id: int, progress: Say | None = None) -> TreeStatus:
     """Grows the tree of a collection, or what of it is missing.
 
-    Raises Conflict (`tree_busy`) while another does, unless it is to `wait`, InvalidRequest where a language
-    model is wanted and not set, and LanguageModelError where it fails; what was made until then stays.
+    Raises Busy (`tree_busy`) while another does, InvalidRequest where a language model is wanted and not
+    set, and LanguageModelError where it fails; what was made until then stays.
     """
-    with _locked(services, collection_id, progress if wait else None):
+    with locked(services, collection_id):
         return _Build(services, ensure_active(services, collection_id), progress or silent).run()
 
 
@@ -103,7 +99,7 @@ def status(services: Services, collection_id: int) -> TreeStatus | None:
 def remove(services: Services, collection_id: int) -> int:
     """Removes the tree of a collection from the database and its indexes; how many nodes went."""
     n_gone = 0
-    with _locked(services, collection_id):
+    with locked(services, collection_id):
         with services.write() as session:
             trees.keep_state(session, collection_id, None)
         while True:
@@ -148,22 +144,16 @@ def _is_behind(session: Session, row: CollectionRow, state: State) -> bool:
 
 
 @contextmanager
-def _locked(services: Services, collection_id: int, waiting: Say | None = None) -> Iterator[None]:
-    """The tree is ours to change for the block. Where another has it, raises Conflict, or tells `waiting`
-    that we wait."""
-    name = f"{TREE}-{collection_id:016x}"
-    seconds = 0.0 if waiting is None else LOOK_SECONDS
+def locked(services: Services, collection_id: int) -> Iterator[None]:
+    """The tree is ours to change for the block. Raises Busy where another has it."""
     with ExitStack() as stack:
-        while True:
-            lock = abandoned.building_lock(services.settings.indexes_dir, name, timeout_seconds=seconds)
-            try:
-                stack.enter_context(lock)
-                break
-            except TimeoutError as error:
-                if waiting is None:
-                    said = "The tree is being worked on; try again in a moment."
-                    raise Conflict(said, code="tree_busy") from error
-                waiting("wait", 0, 1)
+        name = f"{TREE}-{collection_id:016x}"
+        try:
+            stack.enter_context(
+                abandoned.building_lock(services.settings.indexes_dir, name, timeout_seconds=0)
+            )
+        except TimeoutError as error:
+            raise Busy("The tree is being worked on; try again in a moment.", code="tree_busy") from error
         yield
 
 

@@ -130,8 +130,7 @@ def expand(services: Services, job: JobRow, say: Say) -> Mapping[str, Any]:
 
 
 def tree(services: Services, job: JobRow, say: Say) -> Mapping[str, Any]:
-    # Another may still hold it: a worker whose lease has ended, or a command.
-    return asdict(trees.build(services, int(job.collection_id or 0), say, wait=True))
+    return asdict(trees.build(services, int(job.collection_id or 0), say))
 
 
 def tune(services: Services, job: JobRow, say: Say) -> Mapping[str, Any]:

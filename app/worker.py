@@ -27,7 +27,7 @@ from app.db import jobs, queue
 from app.db.errors import DatabaseError
 from app.db.queue import Released, RetryPolicy
 from app.db.tables import JobRow
-from app.errors import FootnoteError
+from app.errors import Busy, FootnoteError
 from app.ingestion import OUT_OF_MEMORY, ingest
 from app.intake import INGEST
 from app.outages import DATABASE_UNAVAILABLE, STORAGE_FULL, described, outage_of
@@ -50,6 +50,8 @@ SAY_SECONDS = 0.5
 
 POSTPONED_SECONDS = {STORAGE_FULL: 5.0, DATABASE_UNAVAILABLE: 1.0}
 """What could not be done for such a reason is tried again after so long."""
+BUSY_SECONDS = 2.0
+"""And what another had in its hands after so long."""
 
 Lane = Literal["ingest", "upkeep"]
 BOTH: Final[tuple[Lane, ...]] = ("ingest", "upkeep")
@@ -235,9 +237,9 @@ class Worker:
         )
 
     def _postpone(self, code: str, detail: str) -> None:
-        """Gives back what is held, as soon as the database takes that: a full disk, or a database that could
-        not be reached, is no fault of the jobs."""
-        seconds = POSTPONED_SECONDS[code]
+        """Gives back what is held, as soon as the database takes that: a full disk, a database that could
+        not be reached, or one who has what is needed, is no fault of the jobs."""
+        seconds = POSTPONED_SECONDS.get(code, BUSY_SECONDS)
         while not self._stopping.is_set():
             try:
                 with self.services.write() as session:
@@ -262,6 +264,10 @@ class Worker:
             with self.services.write() as session:
                 queue.cancelled(session, self.name, job.id)
             self._let_go(job)
+            return
+        except Busy as error:
+            # By a command, or by a worker whose lease has ended.
+            self._postpone(error.code, str(error))
             return
         except (FootnoteError, DatabaseError) as error:
             with self.services.write() as session:

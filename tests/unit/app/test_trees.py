@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from app import building, deleting, intake, switching, trees, verifying
 from app import nodes as nodes_of_versions
-from app.db import chunks, collections, documents, loaded_texts, nodes, versions
+from app.db import chunks, collections, documents, jobs, loaded_texts, nodes, versions
 from app.db import trees as tree_rows
-from app.db.tables import IndexVersionRow
-from app.errors import Conflict
+from app.db.tables import IndexVersionRow, JobRow
+from app.db.types import utc_now
+from app.errors import Busy
 from app.searching import SearchRequest, search
 from app.services import Services, open_services
 from app.upkeep import Upkeep
@@ -213,19 +214,20 @@ def test_a_version_that_was_switched_to_meanwhile_gets_the_nodes_that_were_made_
     assert verifying.verify(grown, beside).ok
 
 
-def test_a_job_waits_for_who_has_the_tree(grown: Services) -> None:
-    said: list[str] = []
-
-    def say(stage: str, _done: int, _total: int) -> None:
-        said.append(stage)
-        holding.close()
-
-    with ExitStack() as holding:
-        holding.enter_context(trees._locked(grown, COLLECTION))
-        with pytest.raises(Conflict):
+def test_a_job_is_put_off_while_another_has_the_tree(grown: Services) -> None:
+    job = trees.enqueue(grown, COLLECTION)
+    with trees.locked(grown, COLLECTION):
+        with pytest.raises(Busy):
             trees.build(grown, COLLECTION)
-        assert trees.build(grown, COLLECTION, say, wait=True).behind == 0
-    assert said[0] == "wait"
+        work(grown)
+        with grown.read() as session:
+            put_off = jobs.get(session, job.id)
+    assert (put_off.status, put_off.attempts, put_off.error_code) == ("todo", 0, "tree_busy")
+    with grown.write() as session:
+        session.execute(update(JobRow).values(run_after=utc_now()))
+    work(grown)
+    with grown.read() as session:
+        assert jobs.get(session, job.id).status == "succeeded"
 
 
 CHILD = """
