@@ -22,7 +22,7 @@ from app.generation.base import Generator
 from app.generation.factory import extractive_generator, llm_generator
 from app.indexes import Indexes
 from app.language_model import language_model
-from app.outages import DATABASE_UNAVAILABLE, outage_of
+from app.outages import DATABASE_UNAVAILABLE, described, outage_of
 from app.places import Places
 from app.settings import ChunkerSettings, EncoderSettings, Settings
 from app.snapshots import SnapshotCache
@@ -35,6 +35,8 @@ from indexing.language_model import LanguageModel
 logger = logging.getLogger(__name__)
 
 WAIT_SECONDS = 1.0
+PATIENCE_SECONDS = 300.0
+"""A database that cannot be reached for so long will not be there soon."""
 """A database that cannot be reached is tried again so often."""
 
 
@@ -137,7 +139,7 @@ def open_services(
     """Everything a process needs: data folder, database at the present schema, default collection.
 
     Raises DatabaseError and SQLAlchemyError when the database cannot be used; where `patient`, one that
-    cannot be reached is waited for.
+    cannot be reached is waited for some minutes.
     """
     for folder in (settings.home, settings.files_dir, settings.indexes_dir, settings.models_dir):
         folder.mkdir(parents=True, exist_ok=True)
@@ -160,12 +162,13 @@ def open_services(
 
 
 def _upgrade(engine: Engine, *, patient: bool) -> None:
+    end = time.monotonic() + (PATIENCE_SECONDS if patient else 0.0)
     while True:
         try:
             migration.upgrade(engine)
             return
         except DBAPIError as error:
-            if not patient or outage_of(error) != DATABASE_UNAVAILABLE:
+            if outage_of(error) != DATABASE_UNAVAILABLE or time.monotonic() >= end:
                 raise
-            logger.warning("database not reachable", extra={"action": "database_error"})
+            logger.warning("%s", described(error), extra={"action": "database_awaited"})
         time.sleep(WAIT_SECONDS)

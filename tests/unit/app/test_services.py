@@ -32,3 +32,17 @@ def test_a_worker_waits_for_a_database_that_cannot_be_reached(
     with open_services(settings_for(tmp_path, ""), patient=True) as opened, opened.read() as session:
         assert [row.name for row in collections.list_all(session)] == ["default"]
     assert not left
+
+
+def test_a_worker_gives_up_a_database_that_stays_away_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(_engine: Engine) -> None:
+        raise OperationalError("SELECT 1", {}, ValueError("password authentication failed"))
+
+    monkeypatch.setattr(migration, "upgrade", fails)
+    monkeypatch.setattr(services, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(services, "PATIENCE_SECONDS", 0.1)
+    with pytest.raises(OperationalError), open_services(settings_for(tmp_path, ""), patient=True):
+        pass
+    assert "password authentication failed" in caplog.text
