@@ -176,8 +176,16 @@ def remove(services: Services, version_id: str) -> None:
 
 
 def purge(services: Services, version_id: str, stop: Callable[[], bool] = lambda: False) -> None:
-    """Writes the node indexes of a version anew, so that no byte of what went stays."""
-    for _, directory in present(services, version_id):
+    """Writes the node indexes of a version anew, so that no byte of what went stays, also of an index whose
+    removal was cut short."""
+    with services.read() as session:
+        row = versions.get(session, version_id)
+    for kind in NODE_KINDS:
+        directory = directory_of(services, version_id, kind)
+        if not directory.is_dir():
+            continue
+        if not (directory / MANIFEST).exists():
+            create_version(directory, _spec(row))
         merge_version(directory, purge=True, stop=stop)
 
 

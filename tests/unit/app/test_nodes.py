@@ -128,6 +128,18 @@ def test_a_deletion_counts_the_nodes_and_a_purge_leaves_no_byte_of_them(noted: S
     assert traces(noted.settings.home, vector) == []
 
 
+def test_a_purge_wipes_an_index_whose_removal_was_cut_short(noted: Services) -> None:
+    row = version_of(noted)
+    vector = summary_vector(noted)
+    beside = building.rebuild(noted, row)
+    (nodes.directory_of(noted, beside.id, "summary") / "manifest.json").unlink()
+    deleting.delete(noted, documents.id_of("default", "gate.md"))
+    assert deleting.purge(noted, row.collection_id).pending == ()
+    assert traces(noted.settings.home, vector) == []
+    switching.activate(noted, beside.id)
+    assert_followed(noted, question=2, summary=0)
+
+
 def summary_vector(services: Services) -> bytes:
     index = services.indexes.open(version_of(services).id)
     snapshot = index.nodes.open("summary")
