@@ -118,7 +118,9 @@ class LoaderSettings(Area):
     """Limits of the child process that reads a file."""
 
     memory_bytes: int = Field(1024 * MEBIBYTE, ge=64 * MEBIBYTE, description="Memory ceiling")
-    seconds: float = Field(60.0, gt=0, description="Time limit for one file; each MiB of it adds a second")
+    seconds: float = Field(
+        60.0, gt=0, description="Processor time for one file; each MiB of it adds a second"
+    )
     decompressed_bytes: int = Field(
         512 * MEBIBYTE, ge=1, description="Limit on what an archive may unpack to"
     )

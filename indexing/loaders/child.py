@@ -44,10 +44,10 @@ def main() -> None:
     _write(out, READY)
     while True:
         request = json.loads(requests.get())
-        _set_deadline(float(request["seconds"]))
+        _set_limits(float(request["seconds"]), float(request["wall_seconds"]))
         for piece in _answer(Path(request["path"]), request["filename"], limits):
             _write(out, piece)
-        _clear_deadline()
+        _clear_limits()
 
 
 def _receive(requests: queue.SimpleQueue[bytes]) -> None:
@@ -99,15 +99,18 @@ def _restrict(limits: LoadLimits) -> None:
         resource.setrlimit(kind, (lowered, lowered))
 
 
-def _set_deadline(seconds: float) -> None:
-    """End this process if one file takes too long, whether the parent lives or not."""
+def _set_limits(seconds: float, wall_seconds: float) -> None:
+    """End this process if one file takes too much processor time, or too long, whether the parent lives or
+    not."""
     usage = time.process_time()
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (int(usage + seconds) + _GRACE_SECONDS, hard))
-    signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE_SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, wall_seconds + _GRACE_SECONDS)
 
 
-def _clear_deadline() -> None:
+def _clear_limits() -> None:
+    signal.setitimer(signal.ITIMER_PROF, 0)
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 

@@ -24,6 +24,8 @@ from indexing.long_text import LongText, whole_characters
 from indexing.types import LoadedText
 
 _START_SECONDS = 60.0
+_WALL_FACTOR = 4.0
+"""A file may take so many times its processor time: on a busy machine it waits for others."""
 _READ_BYTES = 1 << 20
 _PART_BYTES = 1 << 20
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
@@ -54,8 +56,9 @@ class LoaderPool:
     def load(self, path: Path, *, filename: str, timeout_seconds: float | None = None) -> LoadedText:
         """The canonical text of a file; waits for a free child.
 
-        Raises LoadError: what the loader says of the file, else loader_timeout, loader_memory or
-        loader_crashed. The time of waiting for a child, or for one to start, does not count.
+        Reading may take so many seconds of processor time, and four times as long by the clock. Raises
+        LoadError: what the loader says of the file, else loader_timeout, loader_memory or loader_crashed. The
+        time of waiting for a child, or for one to start, does not count.
         """
         seconds = timeout_seconds or self._limits.seconds_for(path.stat().st_size if path.exists() else 0)
         child = self._free.get()
@@ -104,14 +107,16 @@ class _Child:
         """What the child answers; whatever goes wrong, the next call finds a fresh child."""
         process = self._process or self._start()
         self.n_files += 1
-        request = {"path": str(path), "filename": filename, "seconds": seconds}
+        wall_seconds = _WALL_FACTOR * seconds
+        request = {"path": str(path), "filename": filename, "seconds": seconds, "wall_seconds": wall_seconds}
         try:
-            header, text = self._exchange(process, json.dumps(request).encode() + b"\n", seconds)
+            header, text = self._exchange(process, json.dumps(request).encode() + b"\n", wall_seconds)
         except TimeoutError as exc:
             self.stop()
-            raise LoadError("loader_timeout", f"reading the file takes over {seconds:g} seconds") from exc
+            said = f"reading the file takes over {wall_seconds:g} seconds"
+            raise LoadError("loader_timeout", said) from exc
         except (OSError, EOFError, ValueError) as exc:
-            raise self._crash(process) from exc
+            raise self._crash(process, seconds) from exc
         except BaseException:
             self.stop()  # what is left of this answer would be taken for that to the next request
             raise
@@ -227,11 +232,14 @@ class _Child:
             parts += part
         return bytes(parts)
 
-    def _crash(self, process: subprocess.Popen[bytes]) -> LoadError:
+    def _crash(self, process: subprocess.Popen[bytes], seconds: float) -> LoadError:
         """The error for a child that ended by itself, told by how it ended."""
         self.stop()
         code = process.returncode
-        if code in (-signal.SIGXCPU, -signal.SIGALRM):
+        if code in (-signal.SIGPROF, -signal.SIGXCPU):
+            said = f"reading the file takes over {seconds:g} seconds of processor time"
+            return LoadError("loader_timeout", said)
+        if code == -signal.SIGALRM:
             return LoadError("loader_timeout", "reading the file takes too long")
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
         return LoadError("loader_crashed", f"the process that read the file ended with {how}")

@@ -22,8 +22,8 @@ class LoadLimits:
     """What reading one file may cost.
 
     Memory is that of the whole child process (address space), interpreter included. A file is given
-    `seconds`, and one more for each `BYTES_A_SECOND` of it. Decompressed bytes count all members of a
-    container together, and bound the size of a plain file too.
+    `seconds` of processor time, and one more for each `BYTES_A_SECOND` of it. Decompressed bytes count
+    all members of a container together, and bound the size of a plain file too.
     """
 
     memory_bytes: int = 1 << 30
@@ -32,7 +32,7 @@ class LoadLimits:
     text_chars: int = 256 << 20
 
     def seconds_for(self, n_bytes: int) -> float:
-        """The time that a file of so many bytes may take."""
+        """The processor time that a file of so many bytes may take."""
         return self.seconds + n_bytes // BYTES_A_SECOND
 
 

@@ -63,6 +63,24 @@ def test_time_limit_ends_the_child_and_the_next_file_is_read(tmp_path: Path) -> 
         assert pool.load(quick, filename="a.txt").text == WORDS
 
 
+def test_time_limit_counts_processor_time(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.txt", WORDS)
+    with LoaderPool() as pool:
+        pool.load(path, filename="a.txt")
+        child = child_pid(pool)
+        os.kill(child, signal.SIGSTOP)
+        wakes = threading.Timer(0.4, os.kill, (child, signal.SIGCONT))
+        wakes.start()
+        assert pool.load(path, filename="a.txt", timeout_seconds=0.3).text == WORDS
+        assert child_pid(pool) == child
+        os.kill(child, signal.SIGSTOP)
+        with pytest.raises(LoadError, match=r"takes over 0\.4 seconds") as caught:
+            pool.load(path, filename="a.txt", timeout_seconds=0.1)
+        assert caught.value.code == "loader_timeout"
+        with pytest.raises(LoadError, match=r"0\.2 seconds of processor time"):
+            pool.load(slow_file(tmp_path), filename="slow.md", timeout_seconds=0.2)
+
+
 def test_memory_limit_is_a_named_error(tmp_path: Path) -> None:
     path = written(tmp_path / "a.json", "[" + ",".join(["[]"] * 8_000_000) + "]")
     with LoaderPool(limits=LoadLimits(memory_bytes=400 << 20)) as pool:
