@@ -32,10 +32,11 @@ class Server:
     def url(self, database: str) -> str:
         return f"postgresql://postgres@/{database}?host={self.folder}"
 
-    def create(self) -> str:
+    def create(self, encoding: str | None = None) -> str:
         """The name of a new, empty database."""
         name = f"footnote_{next(self._numbers)}"
-        self._run("CREATE DATABASE {}", name)
+        plain = f" ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0" if encoding else ""
+        self._run(f"CREATE DATABASE {{}}{plain}", name)
         return name
 
     def clear(self, database: str, tables: Sequence[str]) -> None:

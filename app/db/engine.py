@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import sqlalchemy
 from sqlalchemy import URL, Connection, Engine, event, make_url
 from sqlalchemy.exc import ArgumentError
@@ -31,16 +32,22 @@ OpenSession = Callable[[], AbstractContextManager[Session]]
 
 
 def create_engine(url: str, *, pool_size: int = 5) -> Engine:
-    """An engine for `sqlite:///file` or `postgresql://…`; no connection is made yet."""
+    """An engine for `sqlite:///file` or `postgresql://…`; no connection is made yet.
+
+    One of PostgreSQL raises DatabaseUrlError where its database does not keep text as UTF-8.
+    """
     parsed = _parse(url)
     if parsed.get_backend_name() == "sqlite":
         return _sqlite_engine(parsed, pool_size)
-    return sqlalchemy.create_engine(
+    engine = sqlalchemy.create_engine(
         parsed.set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
     )
+    # Before the driver's own look at the server, which cannot read what an SQL_ASCII database says.
+    event.listen(engine, "connect", _refuse_narrow_text, insert=True)
+    return engine
 
 
 def session_factory(engine: Engine, *, read_only: bool = False) -> sessionmaker[Session]:
@@ -70,6 +77,15 @@ def _parse(url: str) -> URL:
         if not folder.is_dir():
             raise DatabaseUrlError(f"the folder of the database does not exist: {folder}")
     return parsed
+
+
+def _refuse_narrow_text(connection: psycopg.Connection, _record: object) -> None:
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise DatabaseUrlError(
+            f"the database keeps text as {encoding}, which not every document fits; "
+            "make one with ENCODING 'UTF8' TEMPLATE template0"
+        )
 
 
 def _sqlite_engine(url: URL, pool_size: int) -> Engine:

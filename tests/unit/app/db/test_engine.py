@@ -13,6 +13,7 @@ from app.db import collections
 from app.db.engine import create_engine, session_factory
 from app.db.errors import DatabaseUrlError
 from app.db.tables import CollectionRow
+from tests.postgres import Server
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,19 @@ from app.db.tables import CollectionRow
 def test_an_address_that_cannot_serve_is_refused(url, message):
     with pytest.raises(DatabaseUrlError, match=message):
         create_engine(url)
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_does_not_keep_every_text_is_refused(postgres_server: Server, encoding: str):
+    name = postgres_server.create(encoding=encoding)
+    try:
+        with (
+            pytest.raises(DatabaseUrlError, match=encoding),
+            create_engine(postgres_server.url(name)).connect(),
+        ):
+            pass
+    finally:
+        postgres_server.drop(name)
 
 
 def test_a_password_is_not_in_the_error():
