@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sqlalchemy.orm import Session
 
 from app import golden, golden_generation
 from app.db import collections, tunings
@@ -83,17 +84,14 @@ def tune(
     chosen = chosen_mode(services, mode, fusion)
     with services.read() as session:
         row = collections.get_by_name(session, collection)
-        asked: Sequence[GoldenQuestion] = questions.list_all(session, row.id)
+        asked = [] if n_synthetic else golden_questions(session, collection)
         stored = tunings.get(session, row.id)
     generator = None
     if n_synthetic:
         made = golden_generation.generate(services, collection, n_synthetic, seed=seed, progress=progress)
         asked, generator = _as_questions(made), made.generator
-    if not asked or row.active_version_id is None:
-        raise InvalidRequest(
-            f"The collection {collection} has no golden questions: add some, import or generate them.",
-            code="no_questions",
-        )
+    if row.active_version_id is None:
+        raise InvalidRequest(f"The collection {collection} has no document yet.", code="no_questions")
     index = tuned(services.indexes.serving(row.id, row.active_version_id), stored)
     fused = (fusion or index.resources.tuning.fusion) if chosen == "fused" else None
     settings = settings_to_try(chosen, index.resources.tuning) if fused is None else weights_to_try(fused)
@@ -134,6 +132,17 @@ def chosen_mode(services: Services, mode: Mode | None, fusion: FusionSpec | None
     if fusion is not None and len(fusion.retrievers) < 2:
         raise InvalidRequest("A fusion of one retriever has no weights to learn.", code="nothing_to_tune")
     return chosen
+
+
+def golden_questions(session: Session, collection: str) -> list[GoldenQuestion]:
+    """What a collection can be tuned on. Raises CollectionNotFound, and InvalidRequest (`no_questions`)."""
+    asked = questions.list_all(session, collections.get_by_name(session, collection).id)
+    if not asked:
+        raise InvalidRequest(
+            f"The collection {collection} has no golden questions: add some, import or generate them.",
+            code="no_questions",
+        )
+    return asked
 
 
 def show(services: Services, collection: str) -> StoredTuning | None:

@@ -36,6 +36,8 @@ def tune_collection(services: ServicesDep, name: CollectionName, body: TuneIn | 
     tuning.chosen_mode(services, wanted.mode, fusion)
     key = text_hash(wanted.model_dump_json())
     with services.write() as session:
+        if not wanted.n_synthetic:
+            tuning.golden_questions(session, name)
         owner = collections.get_by_name(session, name).id
         job = upkeep.start(services, session, upkeep.TUNE, owner, wanted.model_dump(), f"{owner}:{key}")
     return IndexBuilding(job=job_out(job))

@@ -8,9 +8,11 @@ from tests.service import work
 
 def test_a_collection_is_tuned_by_a_job_and_questions_are_diagnosed(service: Service) -> None:
     service.send("A lease lasts thirty seconds.", "leases.md")
+    address = "/v1/collections/default"
+    refused = service.client.post(f"{address}/tune")
+    assert (refused.status_code, refused.json()["code"]) == (422, "no_questions")
     expected = [{"source": "leases.md"}]
     service.client.post("/v1/golden", json={"question": "how long is a lease", "expected": expected})
-    address = "/v1/collections/default"
     reply = service.client.post(f"{address}/tune", json={"mode": "hybrid"})
     assert reply.status_code == 202, reply.text
     work(service.services)
