@@ -357,7 +357,8 @@ class Worker:
             try:
                 with self.services.write() as session:
                     stopped = queue.heartbeat(session, self.name, held, lease_seconds=seconds)
-            except OperationalError:
+            except Exception:
+                # The database is away, or memory is short: the next beat may get through.
                 logger.exception("no heartbeat", extra={"action": "heartbeat_failed"})
                 continue
             with self._lock:

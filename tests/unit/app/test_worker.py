@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, update
@@ -276,6 +277,30 @@ def test_a_worker_that_is_to_stop_keeps_the_lease_of_the_batch_in_hand(
     assert (job.status, job.attempts) == ("succeeded", 1)
     assert lease is not None
     assert lease > job.finished_at - timedelta(seconds=LEASE_SECONDS / 2), "the lease ended during the work"
+
+
+def test_a_heartbeat_that_failed_for_want_of_memory_is_not_the_last(
+    services: Services, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted = submit(services, "tea.md", PAGES["tea.md"])
+    beats: list[int] = []
+    beat = queue.heartbeat
+
+    def short_at_first(*args: Any, **options: Any) -> Any:
+        beats.append(1)
+        if len(beats) == 1:
+            raise MemoryError
+        return beat(*args, **options)
+
+    def wait() -> None:
+        encoder.hook = lambda: None
+        monkeypatch.setattr(queue, "heartbeat", short_at_first)
+        time.sleep(LEASE_SECONDS)
+
+    encoder.hook = wait
+    Worker(services).drain()
+    assert len(beats) > 1
+    assert (job_of(services, accepted).status, job_of(services, accepted).attempts) == ("succeeded", 1)
 
 
 def test_a_worker_that_lost_its_lease_neither_publishes_nor_fails(
