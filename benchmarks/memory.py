@@ -12,18 +12,19 @@ bytes a character, and then a PDF. The vectors are made up, since encoding would
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import random
+import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 
@@ -33,10 +34,10 @@ from app.services import Services, open_services
 from app.settings import LoaderSettings, ServerSettings, Settings, WorkerSettings
 from app.worker import Worker
 from benchmarks.machine import describe
-from indexing.encoding.base import Progress
 from indexing.encoding.factory import load_encoder
-from indexing.encoding.fake import WordEncoder
-from indexing.types import Encoding
+from indexing.encoding.fake import WordEncoder, word_vector
+from indexing.token_codec import TRAINED_FOR
+from indexing.types import TokenVectors
 
 MEBIBYTE = 1 << 20
 SAMPLE_SECONDS = 0.02
@@ -94,20 +95,23 @@ def write_pdf(path: Path, n_pages: int, *, lines_a_page: int = 45) -> None:
 
 
 class QuickEncoder(WordEncoder):
-    """Vectors without a meaning, of the size of the default model's: what is measured is all but encoding."""
+    """Vectors of words, of the size of the default model's and coded as its are: what is measured is all but
+    encoding."""
 
     def __init__(self) -> None:
         super().__init__(dim=384)
+        self._of_word = functools.lru_cache(1 << 16)(functools.partial(word_vector, dim=384))
 
-    def encode_documents(
-        self, texts: Sequence[str], *, with_tokens: bool = False, progress: Progress | None = None
-    ) -> Encoding:
-        assert not with_tokens
-        assert progress is None
-        vectors = np.stack(
-            [np.random.default_rng(crc32(text.encode())).standard_normal(384, np.float32) for text in texts]
+    @property
+    def name(self) -> str:
+        return TRAINED_FOR
+
+    def _token_vectors(self, text: str) -> TokenVectors:
+        words = list(re.finditer(r"\w+", text))[: self.max_tokens - 2]
+        return TokenVectors(
+            vectors=np.array([self._of_word(word.group()) for word in words], np.float32).reshape(-1, 384),
+            offsets=np.array([word.span() for word in words], np.int32).reshape(-1, 2),
         )
-        return Encoding(vectors=vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
 class Peaks:
