@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app import intake, probing, retention
+from app import intake, probing, remains, retention
 from app import nodes as node_indexes
 from app.db import (
     collections,
@@ -29,6 +29,7 @@ from app.db import (
     filters,
     idempotency,
     nodes,
+    queue,
     removal,
     revisions,
     vectors,
@@ -216,6 +217,11 @@ def purge(services: Services, collection_id: int, stop: Callable[[], bool] = lam
         except (IndexingError, OSError, TimeoutError) as error:
             pending.append(f"index version {item.version}: {error}")
     checkpoint("purge-merged")
+    pending += remains.clear(services, collection_id, stop)
+    with services.read() as session:
+        in_hand = queue.in_hand(session, (key for _, document_ids in removed for key in document_ids))
+    if in_hand:
+        pending.append("a worker has deleted documents in hand; purge again in a moment")
     n_vectors = retention.forget_orphans(services, 0.0)
     wiped = wiping.wipe(services.engine)
     if not wiped.is_done:

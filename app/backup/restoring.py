@@ -23,6 +23,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app import building, switching
+from app.backup import targets
 from app.backup.archive import Input
 from app.backup.errors import TargetInUse, TargetNotEmpty
 from app.backup.loading import Archive, NoFiles, load, open_archive
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 HASHES_A_LOOK = 500
+STAGED_FILES = "restoring"
 
 OpenServices = Callable[[], AbstractContextManager["Services"]]
 
@@ -147,6 +149,17 @@ def _only_restore(home: Path) -> Iterator[None]:
         lock.release()
 
 
+def forget_staged(settings: Settings) -> bool:
+    """Removes what killed restores have left beside the data; False, and nothing is, while one is at work."""
+    try:
+        with _only_restore(settings.home):
+            shutil.rmtree(settings.files_dir / STAGED_FILES, ignore_errors=True)
+            targets.forget_staged(settings.database_url)
+    except TargetInUse:
+        return False
+    return True
+
+
 def _marker(settings: Settings) -> Path:
     """Says, from before the switch until the end, what is being put there."""
     return settings.home / "restoring.json"
@@ -199,7 +212,7 @@ class _StagedFiles:
     @classmethod
     @contextmanager
     def at(cls, store: FileStore) -> Iterator[_StagedFiles]:
-        folder = store.folder / "restoring"
+        folder = store.folder / STAGED_FILES
         shutil.rmtree(folder, ignore_errors=True)  # what a killed restore has left
         folder.mkdir(parents=True)
         try:

@@ -33,6 +33,7 @@ NOT_EMPTY = (
 # Any number that no other program on the same PostgreSQL database locks.
 _RESTORE_LOCK = 2_946_118_340_775_631
 _BUSY_SECONDS = 1.0
+_BESIDE = ".restoring"
 
 
 class Staged(Protocol):
@@ -90,7 +91,7 @@ class SqliteTarget:
 
     @contextmanager
     def staging(self) -> Iterator[Staged]:
-        with sqlite_staging(self.path.with_name(self.path.name + ".restoring")) as connection:
+        with sqlite_staging(self.path.with_name(self.path.name + _BESIDE)) as connection:
             yield _SqliteStaged(connection, self.path)
 
 
@@ -295,3 +296,10 @@ def target_of(url: str) -> Target:
         path.parent.mkdir(parents=True, exist_ok=True)
         return SqliteTarget(path)
     return PostgresTarget(url)
+
+
+def forget_staged(url: str) -> None:
+    """Removes the tables that a killed restore has left; on PostgreSQL they went with its transaction."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        _remove(Path(f"{os.path.abspath(str(parsed.database))}{_BESIDE}"))

@@ -20,6 +20,7 @@ from app.cli.context import (
     HomeOption,
     JsonOption,
     console,
+    errors,
     print_json,
     read_object,
     services_for,
@@ -109,7 +110,8 @@ def delete_documents(
 ) -> None:
     """Delete documents everywhere, and say what was removed where.
 
-    No search shows them from now on. The receipt is kept: `footnote documents deletions`.
+    No search shows them from now on. The receipt is kept: `footnote documents deletions`. With `--purge` the
+    exit code is 1 where something is in the way of that; `footnote documents purge` tries again.
 
     Example: footnote documents delete --where '{"year": {"$lt": 2015}}' --dry-run
     """
@@ -129,16 +131,21 @@ def delete_documents(
         if not document and not yes:
             _ask(len(found))
         receipts = list(deleting.delete_many(services, owner, [key for key, _ in found]))
+        pending: tuple[str, ...] = ()
         if purge and receipts:
-            deleting.purge(services, owner)
+            pending = deleting.purge(services, owner).pending
             receipts = [read_receipt(services, receipt.id) for receipt in receipts]
     if as_json:
         print_json(_deleted(receipts, is_one=document is not None and len(document) == 1))
-        return
-    for receipt in receipts:
-        _print_receipt(receipt)
-    if not receipts:
-        console.print("no document is meant")
+    else:
+        for receipt in receipts:
+            _print_receipt(receipt)
+        if not receipts:
+            console.print("no document is meant")
+    for line in pending:
+        errors.print(f"not purged: {line}", markup=False, soft_wrap=True)
+    if pending:
+        raise typer.Exit(1)
 
 
 @documents_app.command("deletions")

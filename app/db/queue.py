@@ -1,8 +1,8 @@
 """The worker's side of the job queue: statements that keep its promises.
 
-`claim` · `heartbeat` · `held` · `progress` · `succeed` · `succeed_all` · `fail` · `cancelled` · `postpone` ·
-`release_worker` · `release_expired` · `anything_due`. What users do with jobs is in `app.db.jobs`. The caller
-commits.
+`claim` · `heartbeat` · `held` · `in_hand` · `progress` · `succeed` · `succeed_all` · `fail` · `cancelled` ·
+`postpone` · `release_worker` · `release_expired` · `anything_due`. What users do with jobs is in
+`app.db.jobs`. The caller commits.
 
 A claimed job belongs to its worker until the lease ends. Every statement of a worker names the worker and the
 status `doing`, so one that lost its lease changes nothing and is told so. Handlers can be run twice: a job
@@ -163,6 +163,17 @@ def heartbeat(
 def held(session: Session, worker: str) -> set[str]:
     """The ids of the jobs that are a worker's, those that are to stop among them."""
     return set(session.scalars(select(JobRow.id).where(*_held_by(worker))))
+
+
+def in_hand(session: Session, document_ids: Iterable[int], *, now: datetime | None = None) -> set[int]:
+    """Those of the documents that a worker has in hand, as long as its lease runs."""
+    found: set[int] = set()
+    for batch in in_batches(sorted(set(document_ids))):
+        statement = select(JobRow.document_id).where(JobRow.document_id.in_(batch), JobRow.status == "doing")
+        found.update(
+            key for key in session.scalars(statement.where(~_is_lost(now or utc_now()))) if key is not None
+        )
+    return found
 
 
 def progress(

@@ -52,6 +52,16 @@ def test_a_deletion_is_purged_at_once_where_that_is_asked(footnote: Footnote, pa
     assert footnote.json("documents", "delete", source, "--purge")["receipt"]["purged_at"]
 
 
+def test_what_is_in_the_way_of_a_purge_is_said(footnote: Footnote, pages: Path) -> None:
+    footnote("ingest", pages)
+    source = footnote.json("documents", "list")["data"][0]["source"]
+    (footnote.home / "files" / "backup" / "0123").mkdir(parents=True)
+    done = footnote("documents", "delete", source, "--purge", "--json", code=1)
+    assert done.json["receipt"]["purged_at"] is None
+    assert "not purged: a backup" in done.err
+    assert "a backup" in footnote("documents", "purge", code=1).out
+
+
 def test_it_has_to_be_said_which(footnote: Footnote) -> None:
     footnote("documents", "delete", code=2)
     footnote("documents", "delete", "x", "--source", "*", code=2)
