@@ -13,6 +13,7 @@ from pathlib import Path
 SKIPPED_FOLDERS = {".git", ".hg", ".svn", "__pycache__", "node_modules", ".venv"}
 DATA_FOLDERS = {"files", "indexes", "models"}
 """Where these stand together is a data folder of Footnote; what it writes there is no one's document."""
+KEPT_FOLDERS = DATA_FOLDERS | {"syncs"}
 DATA_FILES = ("footnote.db", "replaced-")
 
 
@@ -126,7 +127,7 @@ def walk(root: Path, unreadable_folders: list[Trouble] | None = None) -> Iterato
         left_out: tuple[str, ...] = (".",)
         skipped = SKIPPED_FOLDERS
         if DATA_FOLDERS.issubset(folders):
-            left_out, skipped = (".", *DATA_FILES), SKIPPED_FOLDERS | DATA_FOLDERS | {"syncs"}
+            left_out, skipped = (".", *DATA_FILES), SKIPPED_FOLDERS | KEPT_FOLDERS
         folders[:] = sorted(name for name in folders if name not in skipped)
         yield from (Path(parent, name) for name in sorted(names) if not name.startswith(left_out))
 
@@ -147,7 +148,23 @@ def is_shown(root: str, source: str) -> bool:
     *folders, name = source.removeprefix(start + "/").split("/")
     if name.startswith(".") or not SKIPPED_FOLDERS.isdisjoint(folders):
         return False
-    return not any(os.path.islink(f"{start}/{folder}") for folder in accumulate(folders, "{}/{}".format))
+    parents = [f"{start}/{folder}" for folder in accumulate(folders, "{}/{}".format)]
+    return not any(os.path.islink(parent) or _is_kept_by_footnote(parent) for parent in parents)
+
+
+def _is_kept_by_footnote(folder: str) -> bool:
+    """Whether it is a folder of a data folder, of which a scan shows nothing."""
+    home, name = os.path.split(folder)
+    return name in KEPT_FOLDERS and all(os.path.isdir(f"{home}/{other}") for other in DATA_FOLDERS)
+
+
+def may_be_file(source: str) -> bool:
+    """Whether a file is there as a scan would take it, or may be: a link that leads nowhere now counts, and a
+    folder or a pipe in the place of a file does not."""
+    try:
+        return stat.S_ISREG(os.stat(source).st_mode)
+    except OSError as error:
+        return os.path.islink(source) or not isinstance(error, FileNotFoundError | NotADirectoryError)
 
 
 def identity_of(folder: Path) -> tuple[int, int] | None:

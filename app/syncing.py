@@ -7,7 +7,6 @@ killed is continued by the next one.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from app.db.errors import DocumentNotFound
 from app.db.synced import Known, SyncedFile
 from app.errors import Conflict
 from app.filing import FILES_A_TRANSACTION, FILES_AT_ONCE, Kept, Say, ensure_collection, keep, work
-from app.folders import FoundFile, Trouble, identity_of, readable, source_of
+from app.folders import FoundFile, Trouble, identity_of, may_be_file, readable, source_of
 from app.sync_plans import DEFAULTS, Options, Plan, as_seen, plan
 from indexing.locks import DirectoryLock
 
@@ -249,7 +248,7 @@ def _delete(
     """
     deleted: list[str] = []
     for batch in in_batches(gone, FILES_A_TRANSACTION):
-        absent = [item for item in batch if not (look_again and os.path.lexists(item.source))]
+        absent = [item for item in batch if not (look_again and may_be_file(item.source))]
         if identity_of(folder) != identity:
             raise Conflict(
                 f"The folder {source_of(folder)} went away during the sync; {len(deleted)} documents were "

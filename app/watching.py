@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 
 import watchfiles
 
-from app.errors import FootnoteError
+from app.db.errors import DatabaseError
+from app.errors import FootnoteError, Unavailable
 from app.filing import Say
 from app.folders import identity_of
+from app.outages import described, outage_of
 from app.sync_plans import Options
 from app.syncing import Report, sync
+from indexing.errors import IndexingError
 
 if TYPE_CHECKING:
     from app.services import Services
@@ -41,8 +44,8 @@ def watch(
 ) -> None:
     """Syncs now and after every change until `stop` is set.
 
-    A folder that is missing, and a sync that would delete too much, are told to `on_trouble` once and tried
-    again later.
+    A folder that is missing, a sync that would delete too much, and a database, disk or index that cannot be
+    used now are told to `on_trouble` once and tried again later.
     """
     settings = services.settings.sync
     options = replace(options, settle_seconds=settings.settle_seconds)
@@ -55,13 +58,26 @@ def watch(
                 while report.n_unsettled and not stop.wait(settings.settle_seconds):
                     report = sync(services, collection, folder, options, say=say)
                     on_report(report)
-            except FootnoteError as error:
-                if error.code != told:
-                    on_trouble(error)
-                told = error.code
+            except Exception as error:
+                trouble = _trouble_of(error)
+                if trouble is None:
+                    raise
+                if trouble.code != told:
+                    on_trouble(trouble)
+                told = trouble.code
                 stop.wait(settings.poll_seconds)
                 break  # another folder may be at its place now
             told = ""
+
+
+def _trouble_of(error: Exception) -> FootnoteError | None:
+    """What is to be told and waited for; None where waiting does not help."""
+    if isinstance(error, FootnoteError):
+        return error
+    if isinstance(error, DatabaseError | IndexingError):  # such as a collection that was deleted meanwhile
+        return Unavailable(str(error), code=error.code)
+    code = outage_of(error)
+    return None if code is None else Unavailable(described(error), code=code)
 
 
 def looks(folder: Path, stop: Event, poll_seconds: float) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -373,6 +374,36 @@ def test_a_folder_that_goes_away_meanwhile_deletes_nothing(services: Services, d
         syncing.sync(services, "default", docs, work=unmounted)
     assert refused.value.code == "folder_changed"
     assert before.keys() <= state(services).keys()
+
+
+def test_what_is_no_file_any_more_is_gone(services: Services, docs: Path) -> None:
+    """A folder, a pipe, and a link to a folder at the places of files; a folder that is a file now."""
+    for name in ("folder", "pipe", "link", "stays"):
+        (docs / name).write_text(f"the text of {name}")
+    run(services, docs)
+    for name in ("folder", "pipe", "link"):
+        (docs / name).unlink()
+    (docs / "folder").mkdir()
+    (docs / "folder" / "inner.md").write_text("another text")
+    os.mkfifo(docs / "pipe")
+    (docs / "link").symlink_to(docs / "folder")
+    shutil.rmtree(docs / "sub")
+    (docs / "sub").write_text("a file now")
+    report = run(services, docs, FORCED)
+    assert len(report.deleted) == 4
+    assert state(services) == hashes(docs)
+    assert sync_plans.plan(services, "default", docs, DEFAULTS).is_empty
+
+
+def test_what_lies_in_a_data_folder_by_now_is_left(services: Services, docs: Path) -> None:
+    """A scan does not show it any more, so that it is not known to be gone."""
+    for name in ("files", "indexes"):
+        (docs / name).mkdir()
+    (docs / "files" / "mine.md").write_text("my own file")
+    run(services, docs)
+    (docs / "models").mkdir()
+    assert run(services, docs).deleted == []
+    assert sync_plans.plan(services, "default", docs, DEFAULTS).is_empty
 
 
 def test_a_sync_of_an_inner_folder_and_of_the_outer_one_agree(services: Services, docs: Path) -> None:

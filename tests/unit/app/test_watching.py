@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import watchfiles
+from sqlalchemy.exc import OperationalError
 
 from app import watching
+from app.db.errors import CollectionNotFound
 from app.errors import FootnoteError
 from app.services import Services
 from app.sync_plans import Options
 from app.syncing import Report
 from app.watching import looks, watch
+from indexing.errors import IndexDamaged
 
 
 @pytest.fixture
@@ -99,3 +104,50 @@ def test_trouble_is_told_once_and_what_is_not_settled_is_looked_at_again(
         say=lambda *_: None,
     )
     assert (added, told, settled) == (["a", "b"], ["folder_unreadable"], [0.02] * 4)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (
+            OperationalError("SELECT", {}, sqlite3.OperationalError("database is locked")),
+            "database_unavailable",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "storage_full"),
+        (CollectionNotFound("there is no such collection"), "collection_not_found"),
+        (IndexDamaged("words.bin has 3 bytes instead of 4."), "index_damaged"),
+    ],
+)
+def test_what_passes_is_waited_for(
+    services: Services,
+    tmp_path: Path,
+    stop: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    code: str,
+) -> None:
+    """A database that is away for a night does not end a watch of weeks."""
+    outcomes: list[Report | Exception] = [error, error, Report(added=["a"])]
+
+    def sync(*_: object, **__: object) -> Report:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        stop.set()
+        return outcome
+
+    monkeypatch.setattr(watching, "sync", sync)
+    quick = services.settings.sync.model_copy(update={"poll_seconds": 0.01, "settle_seconds": 0.02})
+    services.settings = services.settings.model_copy(update={"sync": quick})
+    told: list[str] = []
+    watch(
+        services,
+        "default",
+        tmp_path,
+        Options(),
+        stop,
+        on_report=lambda _: None,
+        on_trouble=lambda error: told.append(error.code),
+        say=lambda *_: None,
+    )
+    assert (told, outcomes) == ([code], [])
