@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, insert, inspect, select, update
 
-from app import building, following, intake, switching, verifying
+from app import building, deleting, following, intake, retention, switching, verifying
 from app.db import collections, documents, inventory, versions
 from app.db.errors import VersionNotFound, VersionNotReady
 from app.db.tables import ChunkRow, IndexVersionRow, VectorRow
@@ -157,6 +157,21 @@ def test_a_rebuilt_index_gives_the_same_hits_and_encodes_nothing(filled: Service
     with filled.read() as session:
         assert session.scalars(select(VectorRow.created_at)).all() == kept
     assert [*dict.fromkeys(stages)] == ["chunk", "encode", "index", "verify"]
+
+
+def test_a_collection_that_was_emptied_is_rebuilt(filled: Services) -> None:
+    """The log of how it became empty is forgotten by then."""
+    version = active_of(filled)
+    with filled.read() as session:
+        members = documents.ids_of_collection(session, collection_id(filled))
+    deleting.delete_some(filled, collection_id(filled), members)
+    follow(filled)
+    assert retention.forget_changes(filled, collection_id(filled)) > 0
+    made = building.rebuild(filled, version)
+    assert (made.status, made.n_chunks, problems(filled, made.id)) == ("ready", 0, [])
+    switching.activate(filled, made.id)
+    ingest(filled, PAGES)
+    assert sources(filled, "lease")
 
 
 def test_lost_vectors_are_made_again(filled: Services) -> None:
