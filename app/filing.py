@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app import intake
-from app.db import collections, documents, jobs
+from app import following, intake, repairing
+from app.db import collections, documents, jobs, versions
 from app.db.errors import CollectionNotFound
 from app.errors import PayloadTooLarge
-from app.folders import Trouble, source_of
+from app.folders import Trouble, open_file, source_of
+from app.outages import STORAGE_FULL, is_storage_full
 from app.store import StoredFile
 from app.upkeep import merge_served
 from app.worker import Worker
+from indexing.errors import IndexVersionError
+from indexing.manifest import load_manifest
 
 if TYPE_CHECKING:
     from app.services import Services
@@ -52,14 +55,15 @@ def ensure_collection(services: Services, name: str) -> int:
 def keep(services: Services, path: Path) -> Kept | Trouble:
     """The kept file, or why there is none. To be called within `store.adding`."""
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             before = os.fstat(stream.fileno())
             file = intake.keep_file(services, stream)
             after = os.fstat(stream.fileno())
     except PayloadTooLarge as error:
         return Trouble(source=source_of(path), code=error.code, detail=str(error))
     except OSError as error:
-        return Trouble(source=source_of(path), code="unreadable", detail=error.strerror or str(error))
+        code = STORAGE_FULL if is_storage_full(error) else "unreadable"
+        return Trouble(source=source_of(path), code=code, detail=error.strerror or str(error))
     steady = (before.st_size, before.st_mtime_ns) == (file.n_bytes, after.st_mtime_ns)
     return Kept(file=file, modified_ns=before.st_mtime_ns, steady=steady)
 
@@ -77,6 +81,7 @@ def work(services: Services, document_ids: Collection[int], say: Say) -> None:
             return jobs.n_live(session, document_ids) == 0
 
     say("ingest", 0, len(document_ids))
+    _mend_what_is_ahead(services)
     worker = Worker(services, lanes=("ingest",))
     try:
         worker.drain(on_step, until=is_done)
@@ -84,3 +89,20 @@ def work(services: Services, document_ids: Collection[int], say: Say) -> None:
         worker.close()
     deadline = time.monotonic() + MERGE_SECONDS
     merge_served(services, lambda: time.monotonic() > deadline)
+
+
+def _mend_what_is_ahead(services: Services) -> None:
+    """Makes the served versions anew where one has seen changes that the database does not know.
+
+    So it is where an older file was put in the place of the database. The numbers of those changes are about
+    to be given again, to others, which such a version would take for seen.
+    """
+    with services.read() as session:
+        owners = collections.list_all(session)
+        served = [row for owner in owners if (row := versions.active(session, owner.id)) is not None]
+    for row in served:
+        try:
+            following.pending(services, row, load_manifest(services.settings.indexes_dir / row.id).change)
+        except IndexVersionError:
+            repairing.mend_served(services)
+            return

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import file_digest
+from io import BufferedReader
 from itertools import accumulate
 from pathlib import Path
 
@@ -176,9 +178,19 @@ def identity_of(folder: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def open_file(path: Path) -> BufferedReader:
+    """A file to be read. Raises OSError, also for a pipe that came to its place since the folder was looked
+    at: to open one waits for a writer, perhaps for ever."""
+    stream = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        return stream
+    stream.close()
+    raise OSError(errno.EINVAL, "it is no plain file")
+
+
 def digest(path: Path) -> str:
     """The sha256 of a file's bytes, 64 hexadecimal digits. Raises OSError."""
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         return file_digest(stream, "sha256").hexdigest()
 
 

@@ -24,6 +24,7 @@ from app.cli.context import (
 )
 from app.cli.progress import Say, progress
 from app.db import documents
+from app.db.errors import DocumentNotFound
 from app.filing import FILES_A_TRANSACTION, FILES_AT_ONCE, ensure_collection, keep, work
 from app.folders import Rules, Trouble, chosen, readable
 from app.services import Services
@@ -155,7 +156,10 @@ def _accept(
 def _collect(services: Services, submitted: dict[int, str], report: Report) -> None:
     with services.read() as session:
         for document_id, source in submitted.items():
-            row = documents.get(session, document_id)
+            try:
+                row = documents.get(session, document_id)
+            except DocumentNotFound:  # someone deleted it at once
+                continue
             if row.status == "ready":
                 report.ready.append(source)
                 report.n_chunks += row.n_chunks
