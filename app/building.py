@@ -306,8 +306,8 @@ def _write_index(
         left = [document_id for document_id in members if document_id not in present]
         done = len(members) - len(left)
         say("index", done, len(members))
-        # Without a document there is a part too: it says up to which change that is so.
-        while left or not writer.manifest.commit:
+        # Without a document there is a part too, where there were changes: it says up to which that is so.
+        while left or writer.manifest.change < change:
             n_chunks, taken = 0, 0
             with writer.commit(change=change) as commit:
                 while taken < len(left) and n_chunks < CHUNKS_A_PART:

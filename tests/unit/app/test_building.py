@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, insert, inspect, select, update
@@ -157,6 +158,26 @@ def test_a_rebuilt_index_gives_the_same_hits_and_encodes_nothing(filled: Service
     with filled.read() as session:
         assert session.scalars(select(VectorRow.created_at)).all() == kept
     assert [*dict.fromkeys(stages)] == ["chunk", "encode", "index", "verify"]
+
+
+def test_a_collection_that_never_had_a_document_is_built(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, n_parts = building.VersionWriter.commit, 0
+
+    def counted(*args: Any, **named: Any) -> Any:
+        nonlocal n_parts
+        n_parts += 1
+        assert n_parts < 10, "the build goes on without end"
+        return commit(*args, **named)
+
+    monkeypatch.setattr(building.VersionWriter, "commit", counted)
+    built = building.build(services, collection_id(services))
+    assert (built.status, built.n_chunks) == ("ready", 0)
+    switching.activate(services, built.id)
+    ingest(services, PAGES)
+    assert sources(services, "lease")
+    assert problems(services, built.id) == []
 
 
 def test_a_collection_that_was_emptied_is_rebuilt(filled: Services) -> None:
