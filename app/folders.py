@@ -16,7 +16,7 @@ SKIPPED_FOLDERS = {".git", ".hg", ".svn", "__pycache__", "node_modules", ".venv"
 DATA_FOLDERS = {"files", "indexes", "models"}
 """Where these stand together is a data folder of Footnote; what it writes there is no one's document."""
 KEPT_FOLDERS = DATA_FOLDERS | {"syncs"}
-DATA_FILES = ("footnote.db", "replaced-")
+DATA_FILES = ("footnote.db", "database.json", "replaced-")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
+from app import belonging
 from app.db import collections, migration
 from app.db.engine import create_engine, session_factory
 from app.encoders import EncoderPool, LoadEncoder, SparseEncoders
@@ -139,7 +140,7 @@ def open_services(
     """Everything a process needs: data folder, database at the present schema, default collection.
 
     Raises DatabaseError and SQLAlchemyError when the database cannot be used; where `patient`, one that
-    cannot be reached is waited for some minutes.
+    cannot be reached is waited for some minutes. Raises Conflict where the data folder is another database's.
     """
     for folder in (settings.home, settings.files_dir, settings.indexes_dir, settings.models_dir):
         folder.mkdir(parents=True, exist_ok=True)
@@ -156,6 +157,7 @@ def open_services(
         )
         with services.write() as session:
             collections.ensure_default(session)
+            belonging.check(settings.home, settings.files_dir, session)
         yield services
     finally:
         engine.dispose()

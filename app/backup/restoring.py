@@ -22,7 +22,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from app import building, switching
+from app import belonging, building, switching
 from app.backup import targets
 from app.backup.archive import Input
 from app.backup.errors import TargetInUse, TargetNotEmpty
@@ -118,8 +118,10 @@ def restore(
         if is_empty or replace:
             if not is_empty:
                 undo = _keep(settings, open_services, say)
-            manifest = _switch(settings, archive, target, replace=replace)
+            manifest = _switch(settings, archive, target, is_empty=is_empty, replace=replace)
         with open_services() as services:
+            with services.read() as session:
+                belonging.settle(settings.home, belonging.identity(session))
             if replace:
                 _remove_unnamed(services)
             indexes = tuple(rebuild_indexes(services, say)) if index else tuple(_missing(services))
@@ -184,12 +186,17 @@ def _keep(settings: Settings, open_services: OpenServices, say: Say) -> Path:
     return path
 
 
-def _switch(settings: Settings, archive: Archive, target: Target, *, replace: bool) -> Manifest:
+def _switch(
+    settings: Settings, archive: Archive, target: Target, *, is_empty: bool, replace: bool
+) -> Manifest:
     with target.staging() as staged, _StagedFiles.at(FileStore(settings.files_dir)) as files:
         manifest = load(archive, staged.connection, files)
-        _settle(staged)
+        own = _settle(staged)
+        if is_empty:
+            _check_folder(settings, own)
         checkpoint("restore-loaded")
         files.place()
+        belonging.announce(settings.home, own)
         marker = {"archive": archive.header.id, "identity": staged.identity}
         replace_file(_marker(settings), json.dumps(marker).encode())
         checkpoint("restore-switching")
@@ -243,8 +250,24 @@ class _StagedFiles:
         os.sync()
 
 
-def _settle(staged: Staged) -> None:
-    """What was in work when the backup was made waits again, and no index is there yet."""
+def _check_folder(settings: Settings, own: str) -> None:
+    """Raises TargetNotEmpty where the folder has the files of another database than the one to be restored.
+
+    Where the database has data it was opened before, to keep that, which says whether the folder is its own.
+    """
+    named = belonging.names(settings.home)
+    if named and own not in named and belonging.has_files(settings.files_dir):
+        raise TargetNotEmpty(
+            f"the data folder {settings.home} has the files of another database than the one that is set, "
+            "which is empty; restore into another folder, with --home"
+        )
+
+
+def _settle(staged: Staged) -> str:
+    """What was in work when the backup was made waits again, and no index is there yet.
+
+    Gives what tells this database from others.
+    """
     with Session(staged.connection, join_transaction_mode="create_savepoint") as session:
         for worker in session.scalars(select(JobRow.worker).where(JobRow.status == "doing").distinct()).all():
             released = queue.release_worker(session, worker or "")
@@ -255,6 +278,7 @@ def _settle(staged: Staged) -> None:
         for version_id in served - {None}:
             _rename_version(session, str(version_id))
         session.commit()
+        return belonging.identity(session)
 
 
 def _rename_version(session: Session, version_id: str) -> None:
