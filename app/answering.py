@@ -31,6 +31,10 @@ class AnswerResult:
     timings_ms: dict[str, float]
 
 
+AnswerEvent = SearchResult | GenerationEvent | AnswerResult
+"""What a stream is made of."""
+
+
 def answer(
     services: Services, request: SearchRequest, generator: GeneratorName | None = None
 ) -> AnswerResult:
@@ -43,7 +47,7 @@ def answer(
 
 def stream_answer(
     services: Services, request: SearchRequest, generator: GeneratorName | None = None
-) -> Iterator[SearchResult | GenerationEvent | AnswerResult]:
+) -> Iterator[AnswerEvent]:
     """The passages, then the events of the generator as they come, then the result."""
     chosen = choose_generator(services, generator or services.settings.answer.generator)
     found = search(services, request)

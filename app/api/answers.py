@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from app.answering import AnswerResult, answer, choose_generator, stream_answer
+from app.answering import AnswerEvent, AnswerResult, answer, stream_answer
 from app.api.schemas.answers import AnswerIn, AnswerOut, answer_out, citation_out, claim_out
 from app.api.schemas.search import hit_out
 from app.deps import ServicesDep
 from app.generation.base import CitationAdded, ClaimDone, Delta, Finished
 from app.problems import problem_of
 from app.rerankers import chosen_reranker
-from app.searching import SearchRequest, SearchResult, check_reranking, chosen_transformation
-from app.services import Services
+from app.searching import SearchRequest, SearchResult
 
 router = APIRouter(prefix="/v1", tags=["answer"])
 
@@ -43,17 +43,15 @@ def answer_route(services: ServicesDep, body: AnswerIn) -> AnswerOut | Response:
     )
     if not body.stream:
         return answer_out(answer(services, request, body.generator))
-    choose_generator(
-        services, body.generator or services.settings.answer.generator
-    )  # refused before the stream
-    chosen_transformation(services, request)
-    check_reranking(services, request)
-    return EventSourceResponse(_events(services, request, body))
+    events = stream_answer(services, request, body.generator)
+    # Before the status line is sent: a search that cannot be done is refused as it is without a stream.
+    found = next(events)
+    return EventSourceResponse(_sent(chain([found], events)))
 
 
-def _events(services: Services, request: SearchRequest, body: AnswerIn) -> Iterator[ServerSentEvent]:
+def _sent(events: Iterable[AnswerEvent]) -> Iterator[ServerSentEvent]:
     try:
-        for event in stream_answer(services, request, body.generator):
+        for event in events:
             match event:
                 case SearchResult():
                     yield _event(
