@@ -7,7 +7,7 @@ from contextlib import suppress
 from sqlalchemy.orm import Session
 
 from app.db import documents, jobs
-from app.db.errors import DocumentNotFound, RevisionNotFound
+from app.db.errors import DocumentNotFound, JobNotRetryable, RevisionNotFound
 from app.db.tables import JobRow
 from app.intake import INGEST
 
@@ -29,12 +29,14 @@ def cancel(session: Session, job_id: str) -> JobRow:
 def retry(session: Session, job_id: str) -> JobRow:
     """Puts a failed or cancelled job back in the queue, and its document with it.
 
-    Raises JobNotFound, JobNotRetryable.
+    Raises JobNotFound, and JobNotRetryable, also where the document is gone.
     """
     job = jobs.retry(session, job_id)
     if job.kind == INGEST and job.document_id is not None:
-        with suppress(DocumentNotFound):
+        try:
             documents.wait_again(session, job.document_id)
+        except DocumentNotFound as error:
+            raise JobNotRetryable("the document of the job was deleted") from error
     return job
 
 
