@@ -27,11 +27,12 @@ from app import (
 from app.building import Say
 from app.db import collections, jobs, versions
 from app.db.tables import IndexVersionRow, JobRow
+from app.errors import Unavailable
 from app.orders import BuildOrder
 from app.switching import Switched
 from indexing.chunking import ChunkerSpec
 from indexing.encoding.factory import EncoderSpec
-from indexing.errors import IndexVersionError
+from indexing.errors import EncoderError, IndexVersionError
 from indexing.manifest import load_manifest
 from indexing.merging import merge_due, merge_version
 from retrievers.fused import FusionSpec
@@ -74,7 +75,11 @@ def start(
 
 def build(services: Services, job: JobRow, say: Say) -> Mapping[str, Any]:
     order = BuildOrder.of(job.payload)
-    specs = order.specs(services)
+    try:
+        specs = order.specs(services)
+    except EncoderError as error:
+        # The order names a model that is not here, or what it cannot do: minutes of attempts change neither.
+        raise Unavailable(str(error), code=error.code) from error
     row = _built_before(services, job, *specs)
     if row is None:
         encoder_spec, chunker_spec = specs

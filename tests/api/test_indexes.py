@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from app.db import versions
+from indexing.errors import EncoderError
 from tests.api.conftest import Service
 from tests.service import send_text, work
 from tests.unit.app import damage
@@ -77,6 +78,7 @@ def test_the_same_order_twice_is_one_job_and_another_is_another(filled: Service)
         ({"settings": {"encoder.dim": "many"}}, "invalid_setting"),
         ({"settings": {"encoder.dim": [1]}}, "invalid_request"),
         ({"encoder": "a\x00b"}, "invalid_text"),
+        ({"encoder": ""}, "invalid_request"),
         ({"chunker": "huge"}, "invalid_request"),
         ({"sise": 1}, "invalid_request"),
     ],
@@ -139,6 +141,20 @@ def test_a_build_that_failed_says_why(filled: Service) -> None:
     assert (job["status"], job["error"]["code"]) == ("failed", "chunk_too_long")
     with filled.services.read() as session:
         assert len(versions.list_all(session)) == 1
+
+
+def test_a_build_with_a_model_that_is_not_here_fails_at_once(
+    filled: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = post(filled, "", 202, {"encoder": "no/model"})
+
+    def get(_spec: object) -> None:
+        raise EncoderError("The model 'no/model' cannot be loaded.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(filled.services.encoders, "get", get)
+        job = finished(filled, started)
+    assert (job["status"], job["attempts"], job["error"]["code"]) == ("failed", 1, "encoder_error")
 
 
 def test_golden_questions_guard_the_switch(filled: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ class IndexVersionOut(Response):
 
 class IndexVersionList(Response):
     data: list[IndexVersionOut]
+    next_cursor: None = Field(None, description="There is one page")
 
 
 class IndexSwitched(IndexVersionOut):
@@ -44,7 +45,10 @@ class IndexSwitched(IndexVersionOut):
 class IndexBuildIn(Request):
     collection: CollectionName = "default"
     encoder: str | None = Field(
-        None, max_length=1000, description="`default`, or a sentence-transformers name or folder"
+        None,
+        min_length=1,
+        max_length=1000,
+        description="`default`, or a sentence-transformers name or folder",
     )
     chunker: Literal["fine", "default", "coarse"] | None = Field(None, description="The sizes of chunks")
     settings: dict[str, str | bool | int | float | None] = Field(
