@@ -43,11 +43,15 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """The document, and the job that will make it searchable: None where nothing is to do."""
+    """The document, and the job that will make it searchable: None where nothing is to do.
+
+    Where it `is_same` nothing changed, and the job is the one that was waiting already.
+    """
 
     document: DocumentRow
     job: JobRow | None
     is_new: bool
+    is_same: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +129,7 @@ def accept(services: Services, session: Session, submission: Submission, stored:
     _check_growth(size, upserted.document.meta if submission.metadata else {})
     waiting = upserted.revision
     job = None if waiting is None else enqueue(services, session, upserted.document, waiting)
-    return Accepted(document=upserted.document, job=job, is_new=upserted.is_new)
+    return Accepted(document=upserted.document, job=job, is_new=upserted.is_new, is_same=upserted.is_same)
 
 
 def accept_all(

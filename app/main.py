@@ -30,7 +30,7 @@ from app.api import (
     trees,
 )
 from app.api.idempotency import IdempotencyMiddleware
-from app.api.middleware import GuardMiddleware, RequestIdMiddleware
+from app.api.middleware import GuardMiddleware, HeadMiddleware, RequestIdMiddleware
 from app.places import PlacesMiddleware
 from app.services import Services
 
@@ -75,8 +75,15 @@ def create_app(services: Services, hosts: tuple[str, ...] = ()) -> FastAPI:
         with threadpool_limits(1, user_api="blas"):
             yield
 
-    app = FastAPI(title="Footnote", version=version("footnote"), description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="Footnote",
+        version=version("footnote"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        responses=problems.RESPONSES,
+    )
     app.state.services = services
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(PlacesMiddleware, places=services.places, paths=BOUNDED)
     keep = timedelta(hours=services.settings.server.idempotency_hours)
     app.add_middleware(IdempotencyMiddleware, services=services, keep=keep, exempt=BOUNDED)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
@@ -49,6 +50,16 @@ INDEX_ADVICE = (
     "`footnote index repair` makes it anew from the database."
 )
 
+NO_JSON = "The body is read as JSON only where the request says `Content-Type: application/json`."
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "A problem",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+}
+"""What the description of the API says of every error."""
+
 STATUS: Mapping[type[Exception], int] = {
     NotFound: 404,
     Conflict: 409,
@@ -72,6 +83,20 @@ STATUS: Mapping[type[Exception], int] = {
 """The nearest class in an error's own order of bases decides."""
 
 
+class ProblemOut(BaseModel):
+    """An error after RFC 9457."""
+
+    type: str = Field(description="A URN that ends with the code")
+    title: str = Field(description="The phrase of the status")
+    status: int
+    code: str = Field(description="Stable, for programs")
+    detail: str = Field(description="For people")
+    request_id: str | None = Field(description="As in the header X-Request-ID")
+    errors: list[dict[str, str]] = Field(
+        default_factory=list, description="Each field that is wrong: its `pointer`, and its `detail`"
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """What a client is told of an error."""
@@ -81,6 +106,7 @@ class Problem:
     detail: str
     errors: tuple[Mapping[str, Any], ...] = ()
     retry_after_seconds: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def body(self) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -95,13 +121,17 @@ class Problem:
         return body | ({"errors": list(self.errors)} if self.errors else {})
 
     def response(self) -> JSONResponse:
-        headers = {} if self.retry_after_seconds is None else {"Retry-After": str(self.retry_after_seconds)}
+        headers = dict(self.headers)
+        if self.retry_after_seconds is not None:
+            headers["Retry-After"] = str(self.retry_after_seconds)
         return JSONResponse(self.body(), self.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def problem_of(error: Exception) -> Problem:
     """The problem that describes an error; one without a row is `internal_error` and says no more."""
     if isinstance(error, RequestValidationError):
+        if isinstance(error.body, bytes):  # of another media type, so that nobody has read it
+            return Problem(status=422, code="invalid_request", detail=NO_JSON)
         errors = tuple(
             {"pointer": "/" + "/".join(str(part) for part in item["loc"]), "detail": item["msg"]}
             for item in error.errors()
@@ -113,6 +143,7 @@ def problem_of(error: Exception) -> Problem:
             status=error.status_code,
             code=_HTTP_CODES.get(error.status_code, "http_error"),
             detail=str(error.detail),
+            headers=error.headers or {},
         )
     if is_storage_full(error):
         logger.error("disk full", exc_info=error, extra={"action": "storage_full"})
@@ -175,3 +206,16 @@ def install(app: FastAPI) -> None:
 
     for cls in (*STATUS, RequestValidationError, HTTPException, FootnoteError, Exception):
         app.add_exception_handler(cls, render)
+    _describe(app)
+
+
+def _describe(app: FastAPI) -> None:
+    """Adds the shape that `RESPONSES` names to the description of the API."""
+    made = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        described = made()
+        described["components"]["schemas"].setdefault("Problem", ProblemOut.model_json_schema())
+        return described
+
+    app.openapi = openapi  # type: ignore[method-assign]

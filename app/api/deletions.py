@@ -36,9 +36,10 @@ def get_deletion(services: ServicesDep, deletion_id: str) -> ReceiptOut:
 
 
 @router.post("/purge")
-def purge_deletions(services: ServicesDep, body: PurgeIn) -> PurgedOut:
+def purge_deletions(services: ServicesDep, body: PurgeIn | None = None) -> PurgedOut:
     """Writes over every byte of what was deleted from a collection or replaced; this can take minutes."""
-    purged = deleting.purge(services, deleting.known_collection(services, body.collection))
+    wanted = body or PurgeIn()
+    purged = deleting.purge(services, deleting.known_collection(services, wanted.collection))
     return PurgedOut(
         deletions=list(purged.deletion_ids),
         n_vectors=purged.n_vectors,

@@ -6,9 +6,10 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import PurePosixPath
 from typing import Annotated, Any, BinaryIO
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -83,17 +84,17 @@ UPLOAD = {
 async def send_document(request: Request, response: Response, services: ServicesDep) -> Submitted:
     """Takes a file (multipart) or a text (JSON) in; the job makes it searchable.
 
-    The same source with the same bytes changes nothing (200). With new bytes it becomes a new revision, which
-    replaces the old one when it is ready.
+    The same source with the same bytes changes nothing (200), and `job` is null unless they still wait. With
+    new bytes it becomes a new revision, which replaces the old one when it is ready.
     """
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         async with request.form() as form:
             submission, stream = _from_form(form)
             accepted = await run_in_threadpool(intake.submit, services, submission, stream)
     else:
         submission, stream = _from_json(await _body(request, services.settings.server.max_json_bytes))
         accepted = await run_in_threadpool(intake.submit, services, submission, stream)
-    response.status_code = 202 if accepted.job is not None else 200
+    response.status_code = 200 if accepted.is_same else 202
     return Submitted(
         document=document_out(accepted.document, submission.collection),
         job=job_out(accepted.job) if accepted.job is not None else None,
@@ -282,18 +283,37 @@ def get_chunks(
     return ChunkList(data=[chunk_out(chunk) for chunk in found[:limit]], next_cursor=more)
 
 
-@router.get("/{document_id}/file", response_class=FileResponse)
-def get_file(services: ServicesDep, document_id: str) -> FileResponse:
+@router.get(
+    "/{document_id}/file",
+    response_class=FileResponse,
+    responses={304: {"description": "The client has it already"}},
+)
+def get_file(
+    services: ServicesDep,
+    document_id: str,
+    if_none_match: Annotated[str | None, Header(description="ETags that the client has")] = None,
+) -> Response:
     """The original file."""
     with services.read() as session:
         document = documents.get(session, parse_id(document_id, "document"))
     path = services.store.path(document.content_hash)
     if not path.is_file():
         raise NotFound("The original file is not in the store.", code="file_not_found")
+    tag = f'"{document.content_hash}"'
+    if if_none_match is not None and _names_tag(if_none_match, tag):
+        return Response(status_code=304, headers={"ETag": tag})
     # Always a download: an HTML or SVG file of a stranger must not run in the service's origin.
     return FileResponse(
-        path, filename=document.filename or format_id(document.id), media_type="application/octet-stream"
+        path,
+        filename=PurePosixPath(document.filename or "").name or format_id(document.id),
+        media_type="application/octet-stream",
+        headers={"ETag": tag},
     )
+
+
+def _names_tag(given: str, tag: str) -> bool:
+    """Whether an `If-None-Match` has a tag, weak or strong (RFC 9110, 13.1.2)."""
+    return any(name.strip().removeprefix("W/") in ("*", tag) for name in given.split(","))
 
 
 def _ordinal(cursor: str) -> int:

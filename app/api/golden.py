@@ -49,9 +49,10 @@ def remove_golden(services: ServicesDep, question_id: str) -> GoldenDeleted:
 
 
 @router.post("/run")
-def run_golden(services: ServicesDep, body: GoldenRunIn) -> GoldenRunOut:
+def run_golden(services: ServicesDep, body: GoldenRunIn | None = None) -> GoldenRunOut:
     """Asks all golden questions of a collection, and says what was found at which rank."""
+    wanted = body or GoldenRunIn()
     with services.read() as session:
-        collection_id = collections.get_by_name(session, body.collection).id
-    found = golden.run(services, collection_id, body.index_version, mode=body.mode, top_k=body.top_k)
+        collection_id = collections.get_by_name(session, wanted.collection).id
+    found = golden.run(services, collection_id, wanted.index_version, mode=wanted.mode, top_k=wanted.top_k)
     return golden_run_out(found)

@@ -44,21 +44,22 @@ def list_versions(services: ServicesDep, collection: str | None = None) -> Index
 
 
 @router.post("", status_code=202)
-def build_version(services: ServicesDep, body: IndexBuildIn) -> IndexBuilding:
+def build_version(services: ServicesDep, body: IndexBuildIn | None = None) -> IndexBuilding:
     """Starts to build a new version beside the one that is served, and switches to it when it is verified.
 
     What is not given is as the settings say. The same order twice is one job while that one lives.
     """
+    wanted = body or IndexBuildIn()
     order = BuildOrder(
-        encoder=body.encoder,
-        chunker=body.chunker,
-        settings=body.settings,
-        activate=body.activate,
-        force=body.force,
+        encoder=wanted.encoder,
+        chunker=wanted.chunker,
+        settings=wanted.settings,
+        activate=wanted.activate,
+        force=wanted.force,
     )
     orders.checked(services.settings, order)
     with services.write() as session:
-        owner = collections.get_by_name(session, body.collection).id
+        owner = collections.get_by_name(session, wanted.collection).id
         key = f"{owner}:{order.key}"
         job = upkeep.start(services, session, upkeep.BUILD, owner, order.payload(), key)
     return IndexBuilding(job=job_out(job))

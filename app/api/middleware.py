@@ -84,6 +84,29 @@ class RequestIdMiddleware:
         )
 
 
+class HeadMiddleware:
+    """Answers HEAD as GET without the body (RFC 9110, 9.3.2); a stream ends before it begins."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+        asked = {**scope, "method": "GET"}  # a copy: the server goes by its own
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body", "body": b""})
+
+        try:
+            await self.app(asked, receive, send_head)
+        finally:
+            scope["route"] = asked.get("route")
+
+
 class GuardMiddleware:
     """Keeps other web sites from using a visitor's browser against the service.
 

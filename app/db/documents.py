@@ -52,11 +52,15 @@ UNSET: Final = Unset.UNSET
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upserted:
-    """An accepted upload: the document, and the revision to be ingested, None where nothing is to do."""
+    """An accepted upload: the document, and the revision to be ingested, None where nothing is to do.
+
+    It `is_same` when it brought what was accepted last and has not failed.
+    """
 
     document: DocumentRow
     revision: int | None
     is_new: bool
+    is_same: bool = False
 
 
 def id_of(collection_name: str, source: str) -> int:
@@ -199,7 +203,8 @@ def upsert_pending(
     if not is_new and not retitled and document.content_hash == content_hash and document.status != "failed":
         last = revisions.newest(session, document_id)
         waits = last is not None and document.status != "ready"
-        return Upserted(document=document, revision=last.number if last and waits else None, is_new=False)
+        revision = last.number if last and waits else None
+        return Upserted(document=document, revision=revision, is_new=False, is_same=True)
     in_work = document.status == "processing"
     number = revisions.accept(session, document_id, content_hash, file, now, in_work=in_work)
     _update(

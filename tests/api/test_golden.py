@@ -23,7 +23,7 @@ def test_questions_are_kept_asked_and_removed(service: Service) -> None:
         {"source": "leases.md", "quote": "A job returns"},
     ]
     assert service.client.post("/v1/golden", json=body).json() == kept
-    assert service.client.get("/v1/golden").json() == {"data": [kept]}
+    assert service.client.get("/v1/golden").json() == {"data": [kept], "next_cursor": None}
 
     run = service.client.post("/v1/golden/run", json={"mode": "bm25"}).json()
     assert (run["n_questions"], run["n_stale"], run["mode"]) == (1, 0, "bm25")
@@ -40,7 +40,7 @@ def test_questions_are_kept_asked_and_removed(service: Service) -> None:
     removed = service.client.delete(f"/v1/golden/{kept['id']}")
     assert removed.json() == {"id": kept["id"], "deleted": True}
     assert service.client.delete(f"/v1/golden/{kept['id']}").json()["code"] == "golden_question_not_found"
-    assert service.client.get("/v1/golden").json() == {"data": []}
+    assert service.client.get("/v1/golden").json() == {"data": [], "next_cursor": None}
 
 
 def test_questions_go_with_their_collection(service: Service) -> None:
@@ -48,7 +48,7 @@ def test_questions_go_with_their_collection(service: Service) -> None:
     service.send(TEXT, "leases.md", collection="other")
     body = {"question": "lease", "collection": "other", "expected": [{"source": "leases.md"}]}
     kept = service.client.post("/v1/golden", json=body).json()
-    assert service.client.get("/v1/golden").json() == {"data": []}
+    assert service.client.get("/v1/golden").json() == {"data": [], "next_cursor": None}
     service.client.delete("/v1/collections/other")
     assert service.client.delete(f"/v1/golden/{kept['id']}").status_code == 404
 

@@ -26,6 +26,7 @@ class CollectionOut(Response):
 
 class CollectionList(Response):
     data: list[CollectionOut]
+    next_cursor: None = Field(None, description="There is one page")
 
 
 def collection_out(row: CollectionRow, n_documents: int, n_chunks: int) -> CollectionOut:

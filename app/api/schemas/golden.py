@@ -50,6 +50,7 @@ class GoldenOut(Response):
 
 class GoldenList(Response):
     data: list[GoldenOut]
+    next_cursor: None = Field(None, description="There is one page")
 
 
 class GoldenDeleted(Response):
