@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from app import abandoned, intake
 from app.backup import links, restoring
+from app.backup.errors import TargetInUse
 from app.db import versions
 
 if TYPE_CHECKING:
@@ -19,11 +20,21 @@ if TYPE_CHECKING:
 
 def clear(services: Services, collection_id: int, stop: Callable[[], bool] = lambda: False) -> list[str]:
     """Removes what is left over, of a collection's versions and of the whole store; gives what is in use."""
+    try:
+        # A restore puts its files in place before the rows that name them.
+        with restoring.only_restore(services.settings.home):
+            restoring.forget_staged(services.settings)
+            _sweep_store(services, stop)
+    except TargetInUse:
+        return ["a restore is at work; purge again when it is done"]
+    return [*_backups(services), *_versions(services, collection_id)]
+
+
+def _sweep_store(services: Services, stop: Callable[[], bool]) -> None:
     with services.store.removing():
         services.store.sweep(0.0)  # whoever copies a file here holds `adding`
     intake.sweep_files(services, stop)
     links.sweep(services.store)
-    return [*_backups(services), *_versions(services, collection_id), *_restores(services)]
 
 
 def _backups(services: Services) -> Iterator[str]:
@@ -40,8 +51,3 @@ def _versions(services: Services, collection_id: int) -> Iterator[str]:
     for path in (*abandoned.unnamed(services), *left):
         if not abandoned.remove_directory(path) and path.exists():
             yield f"index version {path.name}: it is gone, and another process has its files in hand"
-
-
-def _restores(services: Services) -> Iterator[str]:
-    if not restoring.forget_staged(services.settings):
-        yield "a restore is at work; purge again when it is done"

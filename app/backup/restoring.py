@@ -108,7 +108,7 @@ def restore(
     Raises TargetNotEmpty, TargetInUse and the errors of an archive; the data is as it was then.
     """
     started = time.perf_counter()
-    with _only_restore(settings.home):
+    with only_restore(settings.home):
         archive = open_archive(source)
         target = target_of(settings.database_url)
         is_empty = target.is_empty()
@@ -137,7 +137,8 @@ def restore(
 
 
 @contextmanager
-def _only_restore(home: Path) -> Iterator[None]:
+def only_restore(home: Path) -> Iterator[None]:
+    """Keeps restores into the folder away while the block runs. Raises TargetInUse where one is at work."""
     home.mkdir(parents=True, exist_ok=True)
     lock = RestoreLock(home)
     try:
@@ -151,15 +152,10 @@ def _only_restore(home: Path) -> Iterator[None]:
         lock.release()
 
 
-def forget_staged(settings: Settings) -> bool:
-    """Removes what killed restores have left beside the data; False, and nothing is, while one is at work."""
-    try:
-        with _only_restore(settings.home):
-            shutil.rmtree(settings.files_dir / STAGED_FILES, ignore_errors=True)
-            targets.forget_staged(settings.database_url)
-    except TargetInUse:
-        return False
-    return True
+def forget_staged(settings: Settings) -> None:
+    """Removes what killed restores have left beside the data; to be called within `only_restore`."""
+    shutil.rmtree(settings.files_dir / STAGED_FILES, ignore_errors=True)
+    targets.forget_staged(settings.database_url)
 
 
 def _marker(settings: Settings) -> Path:

@@ -138,9 +138,11 @@ def test_a_restore_at_work_is_in_the_way(filled: Services) -> None:
     lock.acquire()
     left = filled.settings.home / "footnote.db.restoring"
     left.write_bytes(SECRET.encode())
+    placed = filled.store.add(BytesIO(b"a file whose row comes with the switch"))
     deleting.delete(filled, id_of("secret.md"))
     assert "restore" in "".join(purge(filled).pending)
     assert left.exists()
+    assert filled.store.path(placed.content_hash).exists()
     lock.release()
 
 
