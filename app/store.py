@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
-from app.errors import PayloadTooLarge
+from app.errors import PayloadTooLarge, Unavailable
 from indexing.files import checkpoint
 
 BLOCK = 1024 * 1024
@@ -45,21 +45,29 @@ class FileStore:
 
     @contextmanager
     def _locked(self, kind: int) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as handle:
+        with self._lock_file() as handle:
             fcntl.flock(handle, kind)  # released with the file, also when the process is killed
             yield
+
+    def _lock_file(self) -> TextIO:
+        """Raises Unavailable (`storage_missing`) where the folder is gone: moved, or on a disk that is not
+        mounted. A new one at its place would take files that no one finds again."""
+        try:
+            return (self.folder / ".lock").open("w")
+        except FileNotFoundError as error:
+            detail = f"The folder of original files is gone from {self.folder}; put it back, or start again."
+            raise Unavailable(detail, code="storage_missing") from error
 
     def path(self, content_hash: str) -> Path:
         return self.folder / content_hash[:2] / content_hash
 
     def add(self, stream: BinaryIO, *, max_bytes: int | None = None) -> StoredFile:
-        """Copies the stream into the store; on return the bytes are on disk.
+        """Copies the stream into the store, whose folder must be there; on return the bytes are on disk.
 
         Raises PayloadTooLarge when there are more than `max_bytes`; nothing is kept then.
         """
         incoming = self.folder / "incoming"
-        incoming.mkdir(parents=True, exist_ok=True)
+        incoming.mkdir(exist_ok=True)
         handle, name = tempfile.mkstemp(dir=incoming)
         written = Path(name)
         try:

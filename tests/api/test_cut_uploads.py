@@ -1,4 +1,4 @@
-"""Uploads whose client goes away in the middle: nothing is kept, and no error is laid to the service."""
+"""Uploads whose client goes away in the middle, or whose place does: nothing is kept or acknowledged."""
 
 from __future__ import annotations
 
@@ -47,3 +47,15 @@ def test_an_upload_that_was_cut(
         path, json={"text": "the whole text", "source": "cut.md"}, headers={"Idempotency-Key": "cut"}
     )
     assert again.status_code == 202, "the key is free again"
+
+
+def test_an_upload_while_the_data_folder_is_gone(service: Service) -> None:
+    home = service.services.settings.home
+    away = home.with_name("away")
+    home.rename(away)
+    refused = service.client.post("/v1/documents", json={"text": "a text", "source": "a.md"})
+    assert (refused.status_code, refused.json()["code"]) == (503, "storage_missing")
+    assert not (home / "files").exists()
+    away.rename(home)
+    taken = service.client.post("/v1/documents", json={"text": "a text", "source": "a.md"})
+    assert taken.status_code == 202

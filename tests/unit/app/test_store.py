@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import PayloadTooLarge
+from app.errors import PayloadTooLarge, Unavailable
 from app.store import BLOCK, FileStore
 
 BYTES = b"the same bytes"
@@ -22,7 +22,9 @@ BYTES = b"the same bytes"
 
 @pytest.fixture
 def store(tmp_path: Path) -> FileStore:
-    return FileStore(tmp_path / "files")
+    folder = tmp_path / "files"
+    folder.mkdir()
+    return FileStore(folder)
 
 
 def files_below(store: FileStore) -> list[Path]:
@@ -88,6 +90,16 @@ def test_a_kill_before_the_end_leaves_no_file_under_a_hash(store: FileStore) -> 
     assert {path.parent.name for path in files_below(store)} <= {"incoming"}
     stored = store.add(io.BytesIO(b"x" * 100))
     assert store.path(stored.content_hash).read_bytes() == b"x" * 100
+
+
+def test_nothing_is_kept_in_the_place_of_a_folder_that_is_gone(store: FileStore, tmp_path: Path) -> None:
+    store.folder.rename(tmp_path / "moved")
+    with pytest.raises(Unavailable) as refused, store.adding():
+        store.add(io.BytesIO(BYTES))
+    assert refused.value.code == "storage_missing"
+    with pytest.raises(FileNotFoundError):
+        store.add(io.BytesIO(BYTES))
+    assert not store.folder.exists()
 
 
 def test_what_is_removed_is_gone_and_can_come_again(store: FileStore) -> None:
