@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import select
@@ -27,13 +28,14 @@ CODE = "home_of_another_database"
 def check(home: Path, files: Path, session: Session) -> None:
     """Raises Conflict (`home_of_another_database`) unless the folder is the database's or becomes it now.
 
-    It becomes it where it has no files, or names no database and this one has documents.
+    It becomes it where it has no files but those of a restore that did not come to its end, or where it names
+    no database and this one has documents.
     """
     own = identity(session)
     named = names(home)
     if own in named:
         return
-    if named and not has_files(files):
+    if named and (not has_files(files) or _is_unfinished(home)):
         settle(home, own)
     elif not named and (not has_files(files) or _has_documents(session)):
         _name_first(home, own)
@@ -56,10 +58,7 @@ def identity(session: Session) -> str:
 
 def names(home: Path) -> list[str]:
     """The databases that a folder may belong to: one, or two from before a restore until its end."""
-    try:
-        found = json.loads((home / NAME).read_bytes())["databases"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return []
+    found = _read(home).get("databases")
     return [str(name) for name in found] if isinstance(found, list) else []
 
 
@@ -68,9 +67,11 @@ def has_files(files: Path) -> bool:
     return any(files.glob("[0-9a-f][0-9a-f]/*"))
 
 
-def announce(home: Path, own: str) -> None:
+def announce(home: Path, files: Path, own: str) -> None:
     """From now on the folder may belong to this database too, which a restore is about to put in place."""
-    replace_file(home / NAME, _said([*(name for name in names(home) if name != own), own]))
+    is_new = not has_files(files) or _is_unfinished(home)
+    known = [name for name in names(home) if name != own]
+    replace_file(home / NAME, _said([*known, own], unfinished=is_new))
 
 
 def settle(home: Path, own: str) -> None:
@@ -96,5 +97,18 @@ def _name_first(home: Path, own: str) -> None:
         beside.unlink()
 
 
-def _said(databases: list[str]) -> bytes:
-    return json.dumps({"databases": databases}).encode() + b"\n"
+def _is_unfinished(home: Path) -> bool:
+    return _read(home).get("unfinished") is True
+
+
+def _read(home: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((home / NAME).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _said(databases: list[str], *, unfinished: bool = False) -> bytes:
+    """`unfinished`: every file is of a restore that has not come to its switch, as far as is known."""
+    return json.dumps({"databases": databases, "unfinished": unfinished}).encode() + b"\n"

@@ -118,7 +118,7 @@ def restore(
         if is_empty or replace:
             if not is_empty:
                 undo = _keep(settings, open_services, say)
-            manifest = _switch(settings, archive, target, is_empty=is_empty, replace=replace)
+            manifest = _switch(settings, archive, target, open_services, is_empty=is_empty, replace=replace)
         with open_services() as services:
             with services.read() as session:
                 belonging.settle(settings.home, belonging.identity(session))
@@ -183,16 +183,22 @@ def _keep(settings: Settings, open_services: OpenServices, say: Say) -> Path:
 
 
 def _switch(
-    settings: Settings, archive: Archive, target: Target, *, is_empty: bool, replace: bool
+    settings: Settings,
+    archive: Archive,
+    target: Target,
+    open_services: OpenServices,
+    *,
+    is_empty: bool,
+    replace: bool,
 ) -> Manifest:
     with target.staging() as staged, _StagedFiles.at(FileStore(settings.files_dir)) as files:
         manifest = load(archive, staged.connection, files)
         own = _settle(staged)
         if is_empty:
-            _check_folder(settings, own)
+            _check_folder(settings, own, open_services)
         checkpoint("restore-loaded")
+        belonging.announce(settings.home, settings.files_dir, own)
         files.place()
-        belonging.announce(settings.home, own)
         marker = {"archive": archive.header.id, "identity": staged.identity}
         replace_file(_marker(settings), json.dumps(marker).encode())
         checkpoint("restore-switching")
@@ -246,17 +252,13 @@ class _StagedFiles:
         os.sync()
 
 
-def _check_folder(settings: Settings, own: str) -> None:
-    """Raises TargetNotEmpty where the folder has the files of another database than the one to be restored.
-
-    Where the database has data it was opened before, to keep that, which says whether the folder is its own.
-    """
+def _check_folder(settings: Settings, own: str, open_services: OpenServices) -> None:
+    """Raises Conflict where the folder has the files of a database that is neither the one to be restored nor
+    the empty one at its place. One with data was opened before, to keep that, which says so too."""
     named = belonging.names(settings.home)
     if named and own not in named and belonging.has_files(settings.files_dir):
-        raise TargetNotEmpty(
-            f"the data folder {settings.home} has the files of another database than the one that is set, "
-            "which is empty; restore into another folder, with --home"
-        )
+        with open_services():
+            pass
 
 
 def _settle(staged: Staged) -> str:

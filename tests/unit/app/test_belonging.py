@@ -98,7 +98,7 @@ def test_another_database_is_not_restored_over_the_files_of_one(home: Path, tmp_
     for replace in (False, True):
         with pytest.raises(Conflict) as said:
             restore(other(home, tmp_path), archive, replace=replace)
-        assert said.value.code == "target_not_empty"
+        assert said.value.code == belonging.CODE
     assert len(files(home)) == 1
     assert not refused(settings_for(home, ""))
     restore(settings_for(home, ""), archive, replace=True)
@@ -110,9 +110,17 @@ def test_a_restore_killed_at_its_switch_leaves_a_folder_that_may_be_of_either(ho
         add(services)
         with services.read() as session:
             own = belonging.identity(session)
-    belonging.announce(home, "another")
+    belonging.announce(home, home / "files", "another")
     assert belonging.names(home) == [own, "another"]
     assert not refused(settings_for(home, ""))
+
+
+def test_a_restore_into_nothing_killed_before_its_switch_is_in_no_one_s_way(home: Path) -> None:
+    (home / "files" / "ab").mkdir(parents=True)
+    belonging.announce(home, home / "files", "another")
+    (home / "files" / "ab" / "abcd").write_text("placed")
+    assert not refused(settings_for(home, ""))
+    assert belonging.names(home) != ["another"]
 
 
 def restore(settings: Settings, archive: Path, *, replace: bool = False) -> None:
