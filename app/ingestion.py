@@ -160,7 +160,10 @@ def begin(services: Services, board: Board, jobs: Sequence[JobRow]) -> list[Begu
 def load(
     services: Services, pool: LoaderPool, board: Board, begun: Sequence[Begun]
 ) -> list[tuple[Begun, LoadedText]]:
-    """The texts of the files, read side by side. A job whose file gives none has failed, by name."""
+    """The texts of the files, read side by side. A job whose file gives none has failed, by name.
+
+    Raises Unavailable where all files are away.
+    """
 
     def load_one(item: Begun) -> LoadedText | LoadError:
         file = item.file
@@ -171,6 +174,7 @@ def load(
 
     with ThreadPoolExecutor(services.settings.worker.loaders) as threads:
         results = list(zip(begun, threads.map(load_one, begun), strict=True))
+    services.store.check()  # before a file is said to be no good
     for item, error in results:
         if isinstance(error, LoadError):
             _note_unread(services, board, item, error)

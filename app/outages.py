@@ -1,4 +1,5 @@
-"""Errors that say nothing about a request or a job: the disk is full, or the database cannot be used now."""
+"""Errors that say nothing about a request or a job: the disk is full or away, or the database cannot be used
+now."""
 
 from __future__ import annotations
 
@@ -7,7 +8,10 @@ import sqlite3
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from app.errors import Unavailable
+
 STORAGE_FULL = "storage_full"
+STORAGE_MISSING = "storage_missing"
 DATABASE_UNAVAILABLE = "database_unavailable"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _POSTGRES_FULL = "53100"
@@ -37,7 +41,7 @@ def described(error: BaseException) -> str:
 
 
 def outage_of(error: BaseException) -> str | None:
-    """`storage_full` or `database_unavailable`; None where the error is of another kind.
+    """`storage_full`, `storage_missing` or `database_unavailable`; None where the error is of another kind.
 
     A statement that SQLite does not understand will not be understood later either: that is no outage.
 
@@ -46,6 +50,8 @@ def outage_of(error: BaseException) -> str | None:
     """
     if is_storage_full(error):
         return STORAGE_FULL
+    if isinstance(error, Unavailable) and error.code == STORAGE_MISSING:
+        return STORAGE_MISSING
     if isinstance(error, OperationalError | InterfaceError):
         if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
             return None

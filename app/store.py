@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from app.errors import PayloadTooLarge, Unavailable
+from app.outages import STORAGE_MISSING
 from indexing.files import checkpoint
 
 BLOCK = 1024 * 1024
@@ -50,13 +51,15 @@ class FileStore:
             yield
 
     def _lock_file(self) -> TextIO:
+        self.check()
+        return (self.folder / ".lock").open("w")
+
+    def check(self) -> None:
         """Raises Unavailable (`storage_missing`) where the folder is gone: moved, or on a disk that is not
         mounted. A new one at its place would take files that no one finds again."""
-        try:
-            return (self.folder / ".lock").open("w")
-        except FileNotFoundError as error:
+        if not self.folder.is_dir():
             detail = f"The folder of original files is gone from {self.folder}; put it back, or start again."
-            raise Unavailable(detail, code="storage_missing") from error
+            raise Unavailable(detail, code=STORAGE_MISSING)
 
     def path(self, content_hash: str) -> Path:
         return self.folder / content_hash[:2] / content_hash

@@ -30,7 +30,7 @@ from app.db.tables import JobRow
 from app.errors import Busy, FootnoteError
 from app.ingestion import OUT_OF_MEMORY, ingest
 from app.intake import INGEST
-from app.outages import DATABASE_UNAVAILABLE, STORAGE_FULL, described, outage_of
+from app.outages import DATABASE_UNAVAILABLE, STORAGE_FULL, STORAGE_MISSING, described, outage_of
 from app.upkeep import HANDLERS, Upkeep
 from indexing.errors import IndexingError
 from indexing.files import checkpoint
@@ -48,7 +48,7 @@ RETRY = RetryPolicy()
 SAY_SECONDS = 0.5
 """A job says how far it is, and learns that it is cancelled, so often."""
 
-POSTPONED_SECONDS = {STORAGE_FULL: 5.0, DATABASE_UNAVAILABLE: 1.0}
+POSTPONED_SECONDS = {STORAGE_FULL: 5.0, STORAGE_MISSING: 5.0, DATABASE_UNAVAILABLE: 1.0}
 """What could not be done for such a reason is tried again after so long."""
 BUSY_SECONDS = 2.0
 """And what another had in its hands after so long."""

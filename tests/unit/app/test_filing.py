@@ -5,20 +5,21 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import pytest
 
-from app import deleting, filing, intake
+from app import deleting, filing, intake, worker
 from app.cli import ingest as command
-from app.db import documents
+from app.db import documents, jobs
 from app.filing import keep
 from app.folders import Trouble, digest
 from app.searching import SearchRequest, search
 from app.services import Services, open_services
 from indexing.encoding.fake import WordEncoder
-from tests.service import settings_for
+from tests.service import loaders, settings_for, work
 
 
 def silent(_stage: str, _done: int, _total: int) -> None:
@@ -83,3 +84,26 @@ def test_an_older_database_put_in_place_loses_no_later_document(home: Path, tmp_
         for name in "abvwxyz":
             found = search(services, SearchRequest(query=f"word{name}", mode="bm25")).passages
             assert [passage.source for passage in found] == [f"{name}.md"], name
+
+
+def test_a_job_waits_for_a_data_folder_that_is_away(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file is as good as it was."""
+    monkeypatch.setitem(worker.POSTPONED_SECONDS, "storage_missing", 0.0)
+    accepted = intake.submit(
+        services, intake.Submission(filename="a.md"), BytesIO(b"# A\n\nThe text of a.\n")
+    )
+    assert accepted.job is not None
+    away = services.store.folder.with_name("away")
+    services.store.folder.rename(away)
+    one = worker.Worker(services, name="test", loaders=loaders())
+    for _ in range(7):  # more often than a job is tried
+        assert one.step()
+    with services.read() as session:
+        job = jobs.get(session, accepted.job.id)
+    assert (job.status, job.error_code, job.attempts) == ("todo", "storage_missing", 0)
+    away.rename(services.store.folder)
+    work(services)
+    with services.read() as session:
+        assert documents.get(session, accepted.document.id).status == "ready"
