@@ -18,7 +18,7 @@ import typer
 import uvicorn
 
 from app import memory
-from app.cli.context import HomeOption, console, errors, read_settings, reported
+from app.cli.context import HomeOption, console, errors, fail, read_settings, reported
 from app.cli.ingest import _files as files_below
 from app.cli.ingest import ingest_files, print_report
 from app.cli.progress import progress
@@ -84,7 +84,10 @@ def serve(services: Services, host: str, port: int, *, worker: bool) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: None)
     with _worker_beside(services.settings) if worker else nullcontext():
-        server.run()
+        try:
+            server.run()
+        except SystemExit:  # with a code of the server's own, where it has not begun
+            fail(f"The service did not start on {host}:{port}; the log above says why.")
 
 
 def _hosts(settings: Settings, address: str) -> tuple[str, ...]:

@@ -111,6 +111,9 @@ def test_no_worker_is_started_where_none_is_wanted(tmp_path: Path) -> None:
         assert children_of(process.pid) == []
         time.sleep(0.3)
         assert client.get(f"/v1/jobs/{sent['job']['id']}").json()["status"] == "todo"
+        again = subprocess.run(process.args, stderr=subprocess.PIPE, text=True, timeout=SECONDS)
+        assert again.returncode == 1, "the port is taken"
+        assert f"error: The service did not start on 127.0.0.1:{client.base_url.port}" in again.stderr
         process.send_signal(signal.SIGINT)
         _, log = process.communicate(timeout=SECONDS)
         assert process.returncode == 0, log
