@@ -54,9 +54,21 @@ class DirectoryLock:
             except OSError:
                 os.close(descriptor)
                 return False
+            if not self._is_still(key, descriptor):
+                os.close(descriptor)
+                return False
             _held.add(key)
             self._descriptor, self._key = descriptor, key
             return True
+
+    def _is_still(self, key: tuple[int, int], descriptor: int) -> bool:
+        """Whether the file that was locked is the one that others find: whoever had the lock may have removed
+        the file between our opening it and our lock, which then is one on nothing."""
+        try:
+            found = [os.fstat(descriptor), self._path.stat()]
+        except FileNotFoundError:
+            return False
+        return all((status.st_dev, status.st_ino) == key for status in found)
 
 
 class MergeLock(DirectoryLock):
