@@ -113,7 +113,8 @@ def test_a_service_killed_while_it_answers_makes_one_document(
     finally:
         second.kill()
         second.communicate()
-    assert statuses[-1] == 202
+    # The work was done and its answer not kept: done again, it finds the same bytes, which change nothing.
+    assert statuses[-1] == (200 if point == "idempotency-worked" else 202)
     assert [row["source"] for row in shown] == ["tea.md"]
     assert len(jobs) == 1
 
