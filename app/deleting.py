@@ -5,14 +5,14 @@
     the probe                    searches with the documents' own words and vectors, before and after
 
 What cannot be done in time is named in the receipt as pending; the worker does it. After that the bytes lie
-dead in segments, free pages and a write-ahead log until they are written over. `purge` does that now.
+dead in segments, free pages and a write-ahead log until they are written over. `app.purging` does that now.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app import intake, probing, remains, retention
+from app import intake, probing
 from app import nodes as node_indexes
 from app.db import (
     collections,
@@ -29,23 +29,19 @@ from app.db import (
     filters,
     idempotency,
     nodes,
-    queue,
     removal,
     revisions,
     vectors,
     versions,
-    wiping,
 )
 from app.db.dialects import in_batches
 from app.db.errors import DocumentNotFound
 from app.errors import InvalidRequest
-from app.ids import parse_id
 from app.intake import FilesGone
 from app.probing import Found, Search
 from app.receipts import IndexRemoval, Probe, Receipt, receipt_of
 from indexing.errors import IndexingError
 from indexing.files import checkpoint
-from indexing.merging import merge_version
 from indexing.version import VersionWriter
 
 if TYPE_CHECKING:
@@ -60,16 +56,6 @@ DOCUMENTS_A_RECEIPT = 200
 
 Removed = Sequence[tuple[int, Sequence[int]]]
 """Deletions: the number of the last change, and the documents."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Purged:
-    """The deletions of which no byte is left, and what is in the way of more."""
-
-    deletion_ids: tuple[str, ...]
-    n_vectors: int
-    database: str
-    pending: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,45 +181,6 @@ def known_collection(services: Services, name: str) -> int:
     return collection_id
 
 
-def purge(services: Services, collection_id: int, stop: Callable[[], bool] = lambda: False) -> Purged:
-    """Writes over every byte of what was deleted from a collection: in all its index versions, kept older
-    ones as well, and in the database. Also of what was replaced. What is being built meanwhile is pending.
-    """
-    with services.read() as session:
-        rows = deletions.unpurged(session, collection_id)
-        kept = versions.list_all(session, collection_id=collection_id)
-    removed = [(row.change_number, [parse_id(key, "document") for key in row.document_ids]) for row in rows]
-    pending = [
-        f"index version {version.id} is being built; purge again when it is done"
-        for version in kept
-        if version.status == "building"
-    ]
-    removals = remove_from_indexes(services, collection_id, removed)
-    pending += [f"index version {item.version}: {item.pending}" for item in removals if item.pending]
-    for item in removals:
-        try:
-            merge_version(_directory(services, item.version), purge=True, stop=stop)
-            node_indexes.purge(services, item.version, stop)
-        except (IndexingError, OSError, TimeoutError) as error:
-            pending.append(f"index version {item.version}: {error}")
-    checkpoint("purge-merged")
-    pending += remains.clear(services, collection_id, stop)
-    with services.read() as session:
-        in_hand = queue.in_hand(session, (key for _, document_ids in removed for key in document_ids))
-    if in_hand:
-        pending.append("a worker has deleted documents in hand; purge again in a moment")
-    n_vectors = retention.forget_orphans(services, 0.0)
-    wiped = wiping.wipe(services.engine)
-    if not wiped.is_done:
-        pending.append(wiped.detail)
-    checkpoint("purge-wiped")
-    done = () if pending or stop() else tuple(row.id for row in rows)
-    with services.write() as session:
-        deletions.mark_purged(session, done)
-    logger.info("deletions purged", extra={"action": "deletions_purged", "n": len(done)})
-    return Purged(deletion_ids=done, n_vectors=n_vectors, database=wiped.detail, pending=tuple(pending))
-
-
 def remove_from_indexes(services: Services, collection_id: int, removed: Removed) -> list[IndexRemoval]:
     """Takes deleted documents out of every version that can be served, now or after a rollback."""
     with services.read() as session:
@@ -246,7 +193,7 @@ def _remove_from(services: Services, version_id: str, removed: Removed) -> Index
 
     A version that has followed a deletion already has nothing of it, and may have the source's next document.
     """
-    directory = _directory(services, version_id)
+    directory = directory_of(services, version_id)
     n_rows = n_nodes = change = 0
     try:
         with VersionWriter(directory, timeout_seconds=WAIT_SECONDS) as writer:
@@ -275,14 +222,14 @@ def _remove_from(services: Services, version_id: str, removed: Removed) -> Index
 
 
 def _remove_version(services: Services, version_id: str, change: int) -> IndexRemoval:
-    directory = _directory(services, version_id)
+    directory = directory_of(services, version_id)
     services.indexes.forget(version_id)
     shutil.rmtree(directory, ignore_errors=True)
     pending = "its folder could not be removed; the worker removes it" if directory.exists() else None
     return IndexRemoval(version=version_id, n_rows=0, change_number=change, pending=pending)
 
 
-def _directory(services: Services, version_id: str) -> Path:
+def directory_of(services: Services, version_id: str) -> Path:
     return services.settings.indexes_dir / version_id
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from app import deleting
+from app import deleting, purging
 from app.api.schemas.base import CollectionName
 from app.api.schemas.deletions import DeletionList, PurgedOut, PurgeIn, ReceiptOut, receipt_out
 from app.db import collections
@@ -39,7 +39,7 @@ def get_deletion(services: ServicesDep, deletion_id: str) -> ReceiptOut:
 def purge_deletions(services: ServicesDep, body: PurgeIn | None = None) -> PurgedOut:
     """Writes over every byte of what was deleted from a collection or replaced; this can take minutes."""
     wanted = body or PurgeIn()
-    purged = deleting.purge(services, deleting.known_collection(services, wanted.collection))
+    purged = purging.purge(services, deleting.known_collection(services, wanted.collection))
     return PurgedOut(
         deletions=list(purged.deletion_ids),
         n_vectors=purged.n_vectors,

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
-from app import deleting, intake
+from app import deleting, intake, purging
 from app.api.schemas.base import CollectionName
 from app.api.schemas.deletions import Deleted, DeletedMany, DeleteIn, deleted_out, receipt_out
 from app.api.schemas.documents import (
@@ -204,7 +204,7 @@ def delete_document(
     """Deletes a document everywhere, and says what was removed where; no search shows it from now on."""
     receipt = deleting.delete(services, parse_id(document_id, "document"))
     if purge:
-        deleting.purge(services, collections.id_of(receipt.collection))
+        purging.purge(services, collections.id_of(receipt.collection))
         receipt = read_receipt(services, receipt.id)
     return deleted_out(receipt)
 
@@ -220,7 +220,7 @@ def delete_documents(services: ServicesDep, body: DeleteIn) -> DeletedMany:
     owner = collections.id_of(body.collection)
     receipts = [] if body.dry_run else list(deleting.delete_many(services, owner, found))
     if body.purge and receipts:
-        deleting.purge(services, owner)
+        purging.purge(services, owner)
         receipts = [read_receipt(services, receipt.id) for receipt in receipts]
     shown = [format_id(key) for key in found]
     if not body.dry_run:

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from sqlalchemy.orm import Session
 
-from app import cancelling, deleting
+from app import cancelling, deleting, purging
 from app.api.schemas.deletions import deleted_out, receipt_out
 from app.api.schemas.documents import DocumentStatus, document_out
 from app.api.schemas.jobs import JobStatus, job_out
@@ -133,7 +133,7 @@ def delete_documents(
         receipts = list(deleting.delete_many(services, owner, [key for key, _ in found]))
         pending: tuple[str, ...] = ()
         if purge and receipts:
-            pending = deleting.purge(services, owner).pending
+            pending = purging.purge(services, owner).pending
             receipts = [read_receipt(services, receipt.id) for receipt in receipts]
     if as_json:
         print_json(_deleted(receipts, is_one=document is not None and len(document) == 1))
@@ -192,7 +192,7 @@ def purge_deletions(
     is in the way.
     """
     with services_for(home) as services:
-        purged = deleting.purge(services, deleting.known_collection(services, collection))
+        purged = purging.purge(services, deleting.known_collection(services, collection))
     if as_json:
         print_json(asdict(purged))
     else:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import building, deleting, ingestion, intake
+from app import building, deleting, ingestion, intake, purging
 from app.db import chunks, collections, documents, vectors, versions
 from app.db.errors import DocumentNotFound
 from app.deleting import Choice
@@ -242,7 +242,7 @@ def test_after_a_purge_no_byte_is_left_anywhere(filled: Services) -> None:
     assert any("footnote.db" in name for name in before["vector"])
     receipt = deleting.delete(filled, id_of("secret.md"))
     assert traces(filled.settings.home, needles)["word"], "the bytes wait for a purge"
-    purged = deleting.purge(filled, collections.id_of("default"))
+    purged = purging.purge(filled, collections.id_of("default"))
     assert purged.pending == ()
     assert purged.deletion_ids == (receipt.id,)
     assert read_receipt(filled, receipt.id).purged_at is not None
@@ -259,7 +259,7 @@ def test_a_purge_reaches_the_versions_that_are_kept_for_a_rollback(filled: Servi
     assert len(kept) == 2
     receipt = deleting.delete(filled, id_of("secret.md"))
     assert [item.n_rows for item in receipt.indexes] == [1, 1]
-    assert deleting.purge(filled, former.collection_id).pending == ()
+    assert purging.purge(filled, former.collection_id).pending == ()
     assert traces(filled.settings.home, needles)["vector"] == []
 
 
@@ -267,7 +267,7 @@ def test_what_was_replaced_goes_with_a_purge_too(filled: Services) -> None:
     needles = needles_of(filled, "secret.md")
     add(filled, "secret.md", "# Secret\n\nNothing to see.\n")
     work(filled)
-    assert deleting.purge(filled, collections.id_of("default")).pending == ()
+    assert purging.purge(filled, collections.id_of("default")).pending == ()
     left = traces(filled.settings.home, needles)
     assert (left["word"], left["vector"]) == ([], [])
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sqlalchemy import delete
 
-from app import building, deleting, intake, nodes, repairing, switching, verifying
+from app import building, deleting, intake, nodes, purging, repairing, switching, verifying
 from app.db import chunks, collections, documents, versions
 from app.db import nodes as node_rows
 from app.db.tables import ChunkRow
@@ -123,7 +123,7 @@ def test_a_deletion_counts_the_nodes_and_a_purge_leaves_no_byte_of_them(noted: S
     assert (receipt.rows["nodes"], receipt.rows["node_children"]) == (3, 4)
     assert [(item.n_rows, item.n_nodes) for item in receipt.indexes] == [(1, 3), (1, 3)]
     assert_followed(noted, question=2, summary=0)
-    assert deleting.purge(noted, row.collection_id).pending == ()
+    assert purging.purge(noted, row.collection_id).pending == ()
     assert traces(noted.settings.home, MARKER.encode()) == []
     assert traces(noted.settings.home, vector) == []
 
@@ -134,7 +134,7 @@ def test_a_purge_wipes_an_index_whose_removal_was_cut_short(noted: Services) -> 
     beside = building.rebuild(noted, row)
     (nodes.directory_of(noted, beside.id, "summary") / "manifest.json").unlink()
     deleting.delete(noted, documents.id_of("default", "gate.md"))
-    assert deleting.purge(noted, row.collection_id).pending == ()
+    assert purging.purge(noted, row.collection_id).pending == ()
     assert traces(noted.settings.home, vector) == []
     switching.activate(noted, beside.id)
     assert_followed(noted, question=2, summary=0)

@@ -9,7 +9,7 @@ from io import BytesIO
 import pytest
 from sqlalchemy import update
 
-from app import building, deleting, intake, retention
+from app import building, deleting, intake, purging, retention
 from app.backup import restoring
 from app.db import collections, documents, queue, versions
 from app.db.tables import JobRow
@@ -45,8 +45,8 @@ def id_of(source: str) -> int:
     return documents.id_of("default", source)
 
 
-def purge(services: Services, collection: str = "default") -> deleting.Purged:
-    return deleting.purge(services, collections.id_of(collection))
+def purge(services: Services, collection: str = "default") -> purging.Purged:
+    return purging.purge(services, collections.id_of(collection))
 
 
 def traces(services: Services) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from app import building, deleting, intake, switching, trees, verifying
+from app import building, deleting, intake, purging, switching, trees, verifying
 from app import nodes as nodes_of_versions
 from app.db import chunks, collections, documents, jobs, loaded_texts, nodes, versions
 from app.db import trees as tree_rows
@@ -178,7 +178,7 @@ def test_a_deleted_leaf_leaves_every_summary_the_index_and_the_bytes(grown: Serv
         assert receipt.rows["nodes"] > 0
         assert sum(item.n_nodes for item in receipt.indexes) == receipt.rows["nodes"]
     assert not any(MARKER in node.text for node in kept(grown).values())
-    assert deleting.purge(grown, COLLECTION).pending == ()
+    assert purging.purge(grown, COLLECTION).pending == ()
     home = grown.settings.home
     assert [p.name for p in home.rglob("*") if p.is_file() and MARKER.encode() in p.read_bytes()] == []
     trees.build(grown, COLLECTION)
