@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app import deleting, remains, retention
-from app import nodes as node_indexes
+from app import remains
 from app.db import deletions, queue, versions, wiping
+from app.documents import deleting
 from app.ids import parse_id
+from app.versions import nodes as node_indexes
+from app.versions import retention
 from indexing.errors import IndexingError
 from indexing.files import checkpoint
 from indexing.merging import merge_version

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from app import abandoned, intake
 from app.backup import links, restoring
 from app.backup.errors import TargetInUse
 from app.db import versions
+from app.documents import intake
+from app.versions import abandoned
 
 if TYPE_CHECKING:
     from app.services import Services

@@ -21,13 +21,13 @@ from app.encoders import EncoderPool, LoadEncoder, SparseEncoders
 from app.errors import InvalidRequest
 from app.generation.base import Generator
 from app.generation.factory import extractive_generator, llm_generator
-from app.indexes import Indexes
 from app.language_model import language_model
 from app.outages import DATABASE_UNAVAILABLE, described, outage_of
 from app.places import Places
 from app.settings import ChunkerSettings, EncoderSettings, Settings
-from app.snapshots import SnapshotCache
 from app.store import FileStore
+from app.versions.indexes import Indexes
+from app.versions.snapshots import SnapshotCache
 from indexing.chunking import ChunkerSpec
 from indexing.device_scan import open_device
 from indexing.encoding.factory import EncoderSpec, load_encoder

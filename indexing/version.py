@@ -29,7 +29,7 @@ CHECKPOINTS = (
 
 KEPT_COMMITS = 2
 NODES_NAME = "nodes"
-"""A directory beside the segments, of which a version knows nothing: the indexes of nodes (app.nodes)."""
+"""A directory beside the segments, of which a version knows nothing: the indexes of nodes."""
 MERGE_NAME = "merge.new"
 """The working directory of the one who holds the merge lock."""
 

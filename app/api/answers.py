@@ -11,14 +11,14 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from app.answering import AnswerEvent, AnswerResult, answer, stream_answer
+from app.answers.answering import AnswerEvent, AnswerResult, answer, stream_answer
 from app.api.schemas.answers import AnswerIn, AnswerOut, answer_out, citation_out, claim_out
 from app.api.schemas.search import hit_out
 from app.deps import ServicesDep
 from app.generation.base import CitationAdded, ClaimDone, Delta, Finished
 from app.problems import problem_of
-from app.rerankers import chosen_reranker
-from app.searching import SearchRequest, SearchResult
+from app.search.rerankers import chosen_reranker
+from app.search.searching import SearchRequest, SearchResult
 
 router = APIRouter(prefix="/v1", tags=["answer"])
 

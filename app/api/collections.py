@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from app import deleting
 from app.api.schemas.base import CollectionName
 from app.api.schemas.collections import CollectionIn, CollectionList, CollectionOut, collection_out
 from app.api.schemas.deletions import Deleted, receipt_out
 from app.db import collections, documents, versions
 from app.db.tables import CollectionRow
 from app.deps import ServicesDep
+from app.documents import deleting
 from app.ids import format_id
 from app.services import Services
 

@@ -6,12 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from app import deleting, purging
+from app import purging
 from app.api.schemas.base import CollectionName
 from app.api.schemas.deletions import DeletionList, PurgedOut, PurgeIn, ReceiptOut, receipt_out
 from app.db import collections
 from app.deps import ServicesDep
-from app.receipts import list_receipts, read_receipt
+from app.documents import deleting
+from app.documents.receipts import list_receipts, read_receipt
 
 router = APIRouter(prefix="/v1/deletions", tags=["deletions"])
 

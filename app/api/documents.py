@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
-from app import deleting, intake, purging
+from app import purging
 from app.api.schemas.base import CollectionName
 from app.api.schemas.deletions import Deleted, DeletedMany, DeleteIn, deleted_out, receipt_out
 from app.api.schemas.documents import (
@@ -36,9 +36,10 @@ from app.db import chunks, collections, documents, revisions, versions
 from app.db.errors import CursorError
 from app.db.filters import compile_filter
 from app.deps import ServicesDep
+from app.documents import deleting, intake
+from app.documents.receipts import read_receipt
 from app.errors import InvalidRequest, NotFound, PayloadTooLarge
 from app.ids import format_id, parse_id
-from app.receipts import read_receipt
 from app.services import Services
 from indexing.types import text_hash
 

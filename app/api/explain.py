@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from app.absence import explain_document
+from app.answers.absence import explain_document
 from app.api.schemas.fates import ExplainIn, ExplainOut, fate_out
 from app.api.schemas.search import search_out
 from app.api.search import search_request

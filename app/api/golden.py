@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from app import golden
 from app.api.schemas.base import CollectionName
 from app.api.schemas.golden import (
     GoldenDeleted,
@@ -21,6 +20,7 @@ from app.db import golden as questions
 from app.db.golden import Expected
 from app.deps import ServicesDep
 from app.ids import format_id, parse_id
+from app.learning import golden
 
 router = APIRouter(prefix="/v1/golden", tags=["golden questions"])
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from app import expanding, expansion_writers, orders, retention, switching, upkeep, verifying
 from app.api.schemas.indexes import (
     IndexActivateIn,
     IndexBuildIn,
@@ -26,9 +25,12 @@ from app.api.schemas.indexes import (
 from app.api.schemas.jobs import IndexBuilding, job_out
 from app.db import collections, versions
 from app.deps import ServicesDep
-from app.orders import BuildOrder
+from app.nodes import expanding, expansion_writers
 from app.services import Services
-from app.switching import Switched
+from app.upkeep import orders, switching, upkeep
+from app.upkeep.orders import BuildOrder
+from app.upkeep.switching import Switched
+from app.versions import retention, verifying
 
 router = APIRouter(prefix="/v1/indexes", tags=["indexes"])
 

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Query
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from app import cancelling
 from app.api.schemas.jobs import JobList, JobOut, JobStatus, job_out
 from app.db import jobs
 from app.deps import ServicesDep
+from app.documents import cancelling
 from app.ids import parse_id
 from app.services import Services
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from app import tuning, upkeep
 from app.api.schemas.base import CollectionName
 from app.api.schemas.jobs import IndexBuilding, job_out
 from app.api.schemas.learning import (
@@ -19,10 +18,12 @@ from app.api.schemas.learning import (
 from app.db import collections
 from app.db.golden import Expected
 from app.deps import ServicesDep
-from app.diagnosing import Asked, diagnose
-from app.diagnosis import Case, checked
-from app.rerankers import chosen_reranker
-from app.searching import SearchRequest
+from app.learning import tuning
+from app.learning.diagnosing import Asked, diagnose
+from app.learning.diagnosis import Case, checked
+from app.search.rerankers import chosen_reranker
+from app.search.searching import SearchRequest
+from app.upkeep import upkeep
 from indexing.types import text_hash
 
 router = APIRouter(prefix="/v1", tags=["learning"])

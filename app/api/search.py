@@ -6,8 +6,8 @@ from fastapi import APIRouter
 
 from app.api.schemas.search import SearchIn, SearchOut, search_out
 from app.deps import ServicesDep
-from app.rerankers import chosen_reranker
-from app.searching import SearchRequest, search
+from app.search.rerankers import chosen_reranker
+from app.search.searching import SearchRequest, search
 from app.services import Services
 
 router = APIRouter(prefix="/v1", tags=["search"])

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from app.api.schemas.similar import SimilarIn, SimilarOut, similar_out
 from app.deps import ServicesDep
-from app.similar import SimilarRequest, find_similar
+from app.search.similar import SimilarRequest, find_similar
 
 router = APIRouter(prefix="/v1", tags=["search"])
 

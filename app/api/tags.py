@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from app.api.schemas.tags import LabelIn, TagsIn, TagsOut, tags_out
 from app.deps import ServicesDep
-from app.tagging import TagRequest, tag_page
+from app.search.tagging import TagRequest, tag_page
 from retrievers.labels import Label
 
 router = APIRouter(prefix="/v1", tags=["documents"])

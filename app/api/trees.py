@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from app import trees
 from app.api.schemas.base import CollectionName
 from app.api.schemas.jobs import IndexBuilding, job_out
 from app.api.schemas.trees import TreeOut
 from app.db import collections
 from app.deps import ServicesDep
 from app.errors import NotFound
+from app.nodes import trees
 
 router = APIRouter(prefix="/v1/collections/{name}/tree", tags=["trees"])
 

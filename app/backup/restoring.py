@@ -22,7 +22,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from app import belonging, building, switching
+from app import belonging
 from app.backup import targets
 from app.backup.archive import Input
 from app.backup.errors import TargetInUse, TargetNotEmpty
@@ -30,12 +30,14 @@ from app.backup.loading import Archive, NoFiles, load, open_archive
 from app.backup.manifest import Manifest
 from app.backup.targets import NOT_EMPTY, Staged, Target, sqlite_staging, target_of
 from app.backup.writing import Say, back_up
-from app.cancelling import CANCELLED, CANCELLED_DETAIL, note_failure
 from app.db import collections, jobs, queue, revisions, versions
 from app.db.errors import VersionNotFound
 from app.db.tables import CollectionRow, IndexVersionRow, JobRow
 from app.db.types import utc_now
+from app.documents.cancelling import CANCELLED, CANCELLED_DETAIL, note_failure
 from app.store import FileStore
+from app.upkeep import switching
+from app.versions import building
 from indexing.encoding.factory import EncoderSpec
 from indexing.errors import IndexingError
 from indexing.files import checkpoint, replace_file, sync

@@ -22,10 +22,10 @@ from app.cli.context import (
 from app.cli.options import check_one_of
 from app.cli.progress import progress
 from app.cli.search import GENERATORS, ModeOption, RerankOption
-from app.diagnosing import Asked, diagnose, golden_cases
-from app.diagnosis import TITLES, Diagnosis, Summary, read, summarise
-from app.rerankers import RERANKERS
-from app.searching import SearchRequest
+from app.learning.diagnosing import Asked, diagnose, golden_cases
+from app.learning.diagnosis import TITLES, Diagnosis, Summary, read, summarise
+from app.search.rerankers import RERANKERS
+from app.search.searching import SearchRequest
 from retrievers.modes import MODES
 
 EXCERPT = 80

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from rich.table import Table
 
-from app import trees
 from app.cli.context import HomeOption, JsonOption, console, errors, print_json, read_settings, reported
 from app.cli.fusing import FuseOption, FusionOption, WeightsOption, read_fusion
 from app.cli.options import check_one_of
 from app.cli.progress import progress
 from app.cli.search import RerankOption, TransformOption
 from app.encoders import EncoderPool, SparseEncoders
-from app.indexes import tuning_of
 from app.language_model import language_model, needed
-from app.rerankers import RERANKERS, RerankParts, reranker
+from app.nodes import trees
+from app.search.rerankers import RERANKERS, RerankParts, reranker
+from app.search.transformations import TRANSFORMATIONS, transformation
 from app.services import encoder_spec, fitting_chunker
 from app.settings import Settings
-from app.transformations import TRANSFORMATIONS, transformation
+from app.versions.indexes import tuning_of
 from indexing.encoding.base import Encoder
 from indexing.encoding.sparse import SparseEncoder
 from indexing.expansion_questions import QuestionWriter

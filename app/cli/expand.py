@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from app import expanding
 from app.cli.context import (
     CollectionOption,
     HomeOption,
@@ -20,8 +19,9 @@ from app.cli.context import (
 from app.cli.options import check_one_of
 from app.cli.progress import progress
 from app.db import collections
-from app.expanding import KINDS
-from app.expansion_writers import chosen_how
+from app.nodes import expanding
+from app.nodes.expanding import KINDS
+from app.nodes.expansion_writers import chosen_how
 
 
 def expand_command(

@@ -9,14 +9,14 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from app.absence import Fate, explain_document
+from app.answers.absence import Fate, explain_document
 from app.api.schemas.fates import fate_out
 from app.api.schemas.search import search_out
 from app.cli.context import console, print_json, services_for
 from app.cli.options import with_options
 from app.cli.search import SearchOptions
-from app.explaining import SearchExplanation
-from app.searching import SearchResult, search
+from app.search.explaining import SearchExplanation
+from app.search.searching import SearchResult, search
 from retrievers.explain import Alignment, HitExplanation, Place
 from retrievers.types import Passage
 

@@ -11,7 +11,6 @@ import typer
 from rich.table import Table
 from sqlalchemy.orm import Session
 
-from app import golden, golden_files, golden_generation
 from app.api.schemas.golden import GoldenDeleted, golden_out, golden_run_out
 from app.cli.context import (
     CollectionOption,
@@ -27,8 +26,9 @@ from app.cli.progress import progress
 from app.db import collections, documents, versions
 from app.db import golden as questions
 from app.db.golden import Expected
-from app.golden import GoldenRun, Item, Outcome
 from app.ids import format_id, parse_id
+from app.learning import golden, golden_files, golden_generation
+from app.learning.golden import GoldenRun, Item, Outcome
 from app.services import Services
 from retrievers.evaluation.significance import Comparison
 from retrievers.modes import MODES

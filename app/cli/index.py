@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from app import building, orders, repairing, retention, switching, verifying
 from app.api.schemas.indexes import IndexReport, report_out, switched_out, version_out
 from app.cli.context import (
     CollectionOption,
@@ -25,10 +24,12 @@ from app.cli.options import check_one_of
 from app.cli.progress import progress
 from app.db import collections, versions
 from app.db.tables import IndexVersionRow
-from app.orders import PRESETS, BuildOrder
 from app.services import Services
-from app.switching import Switched
-from app.verifying import Problem
+from app.upkeep import orders, repairing, switching
+from app.upkeep.orders import PRESETS, BuildOrder
+from app.upkeep.switching import Switched
+from app.versions import building, retention, verifying
+from app.versions.verifying import Problem
 
 index_app = typer.Typer(no_args_is_help=True, help="Build, verify, mend and switch index versions.")
 

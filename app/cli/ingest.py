@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app import intake, memory
+from app import memory
 from app.cli.context import (
     CollectionOption,
     HomeOption,
@@ -25,8 +25,9 @@ from app.cli.context import (
 from app.cli.progress import Say, progress
 from app.db import documents
 from app.db.errors import DocumentNotFound
-from app.filing import FILES_A_TRANSACTION, FILES_AT_ONCE, ensure_collection, keep, work
-from app.folders import Rules, Trouble, chosen, readable
+from app.documents import intake
+from app.files.filing import FILES_A_TRANSACTION, FILES_AT_ONCE, ensure_collection, keep, work
+from app.files.folders import Rules, Trouble, chosen, readable
 from app.services import Services
 from app.store import StoredFile
 

@@ -10,12 +10,13 @@ from typing import Annotated
 
 import typer
 
-from app import memory, verifying
+from app import memory
 from app.cli.context import HomeOption, JsonOption, console, print_json, read_settings, reported
 from app.db import collections, jobs, migration, versions
 from app.db.engine import create_engine
 from app.services import Services, open_services
 from app.settings import Settings, unknown_variables
+from app.versions import verifying
 from indexing.errors import IndexVersionError
 
 db_app = typer.Typer(no_args_is_help=True, help="The database's schema.")

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from sqlalchemy.orm import Session
 
-from app import cancelling, deleting, purging
+from app import purging
 from app.api.schemas.deletions import deleted_out, receipt_out
 from app.api.schemas.documents import DocumentStatus, document_out
 from app.api.schemas.jobs import JobStatus, job_out
@@ -28,8 +28,9 @@ from app.cli.context import (
 from app.cli.options import check_one_of
 from app.db import collections, documents, jobs
 from app.db.tables import DocumentRow, JobRow
+from app.documents import cancelling, deleting
+from app.documents.receipts import Receipt, list_receipts, read_receipt
 from app.ids import format_id, parse_id
-from app.receipts import Receipt, list_receipts, read_receipt
 from app.services import Services
 
 documents_app = typer.Typer(no_args_is_help=True, help="List, show and delete documents.")

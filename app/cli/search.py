@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from app.answer import explain
-from app.answering import AnswerResult, stream_answer
+from app.answers.answering import AnswerResult, stream_answer
 from app.api.schemas.answers import answer_out
 from app.api.schemas.search import search_out
 from app.cli.context import (
@@ -25,11 +24,12 @@ from app.cli.context import (
 )
 from app.cli.fusing import FuseOption, FusionOption, WeightsOption, read_fusion
 from app.cli.options import check_one_of, with_options
+from app.generation.answer import explain
 from app.generation.base import Delta
-from app.rerankers import RERANKERS
-from app.searching import SearchRequest, SearchResult, search
+from app.search.rerankers import RERANKERS
+from app.search.searching import SearchRequest, SearchResult, search
+from app.search.transformations import TRANSFORMATIONS
 from app.services import Services
-from app.transformations import TRANSFORMATIONS
 from retrievers.modes import MODES
 
 FilterOption = Annotated[

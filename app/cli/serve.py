@@ -26,7 +26,7 @@ from app.cli.search import ask
 from app.lanes import Lanes
 from app.logs import configure_logging
 from app.main import create_app
-from app.searching import SearchRequest
+from app.search.searching import SearchRequest
 from app.services import Services, open_services
 from app.settings import LogSettings, Settings
 from app.worker import Worker

@@ -19,7 +19,7 @@ from app.cli.context import (
 )
 from app.cli.options import check_one_of
 from app.cli.search import EXCERPT, FilterOption
-from app.similar import SimilarRequest, find_similar
+from app.search.similar import SimilarRequest, find_similar
 
 SEPARATOR = "||"
 

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from app import sync_plans, syncing
 from app.cli.context import (
     CollectionOption,
     HomeOption,
@@ -23,11 +22,12 @@ from app.cli.context import (
 )
 from app.cli.progress import progress
 from app.errors import FootnoteError
-from app.folders import Rules
+from app.files import sync_plans, syncing
+from app.files.folders import Rules
+from app.files.sync_plans import Estimate, Options, Plan
+from app.files.syncing import Report
+from app.files.watching import watch
 from app.services import Services
-from app.sync_plans import Estimate, Options, Plan
-from app.syncing import Report
-from app.watching import watch
 
 SHOWN = 20
 """Names printed of each kind; `--json` has all."""

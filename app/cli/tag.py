@@ -23,7 +23,7 @@ from app.cli.context import (
 )
 from app.cli.progress import progress
 from app.cli.search import FilterOption
-from app.tagging import Tagged, TagRequest, tag_all
+from app.search.tagging import Tagged, TagRequest, tag_all
 from retrievers.labels import PRIOR_WEIGHT, THRESHOLD, Label
 
 

@@ -29,8 +29,8 @@ from app.cli.context import (
 )
 from app.cli.progress import progress
 from app.encoders import EncoderPool
+from app.learning.training import export_collection
 from app.services import encoder_spec
-from app.training import export_collection
 from indexing.encoding.base import Encoder
 from retrievers.training.examples import Say
 from retrievers.training.loop import Plan

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from app import trees
 from app.cli.context import (
     CollectionOption,
     HomeOption,
@@ -23,8 +22,9 @@ from app.db import collections
 from app.db import nodes as node_rows
 from app.db import trees as tree_rows
 from app.ids import format_id
+from app.nodes import trees
+from app.nodes.trees import TreeStatus
 from app.services import Services
-from app.trees import TreeStatus
 
 tree_app = typer.Typer(no_args_is_help=True, help="Grow, look at and remove trees of summaries.")
 

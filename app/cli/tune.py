@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from app import tuning
 from app.cli.context import (
     CollectionOption,
     HomeOption,
@@ -21,7 +20,8 @@ from app.cli.fusing import FuseOption, FusionOption, WeightsOption, read_fusion
 from app.cli.options import check_one_of
 from app.cli.progress import progress
 from app.db.tunings import StoredTuning
-from app.tuning import TUNABLE, Tuned
+from app.learning import tuning
+from app.learning.tuning import TUNABLE, Tuned
 from retrievers.fused import FusionSpec
 from retrievers.tuning import MIN_QUESTIONS
 

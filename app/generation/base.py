@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.answer import Answer, Citation, Claim
+from app.generation.answer import Answer, Citation, Claim
 from retrievers.types import Passage
 
 

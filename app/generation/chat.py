@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from app.answer import Usage
+from app.generation.answer import Usage
 from app.generation.errors import (
     GenerationError,
     LlmBadResponse,

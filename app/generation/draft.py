@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from app.answer import Answer, Claim, Usage, Verdict
-from app.citations import Footnotes
+from app.generation.answer import Answer, Claim, Usage, Verdict
 from app.generation.base import CitationAdded, ClaimDone, Delta, GenerationEvent
+from app.generation.citations import Footnotes
 from retrievers.types import Passage
 
 Span = tuple[Passage, int, int]

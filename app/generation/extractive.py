@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.answer import abstention
+from app.generation.answer import abstention
 from app.generation.base import Finished, GenerationEvent
 from app.generation.candidates import Candidate, candidates
 from app.generation.draft import Draft

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from app.answer import abstention
+from app.generation.answer import abstention
 from app.generation.base import Finished, GenerationEvent
 from app.generation.candidates import candidates
 from app.generation.draft import Draft

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from app.answer import Answer, Usage, abstention
-from app.citations import Marker, MarkerReader, has_marker
+from app.generation.answer import Answer, Usage, abstention
 from app.generation.base import Finished, GenerationEvent
 from app.generation.chat import ChatClient, ChatPart
+from app.generation.citations import Marker, MarkerReader, has_marker
 from app.generation.claims import ClaimReader, SentenceEnded, Written
 from app.generation.draft import Draft
 from app.generation.prompt import NO_ANSWER, build_prompt

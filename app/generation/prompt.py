@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from app.citations import without_markers
+from app.generation.citations import without_markers
 from retrievers.types import Passage
 
 CountTokens = Callable[[Sequence[str]], list[int]]

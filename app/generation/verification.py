@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.answer import Verdict
+from app.generation.answer import Verdict
 from app.generation.words import plain_figures, stems
 from indexing.encoding.base import Encoder
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from app import rerankers
-from app.rerankers import RerankParts
+from app.search import rerankers
+from app.search.rerankers import RerankParts
 from retrievers.base import Reranker
 from retrievers.types import Passage, Query
 from tests.api.conftest import Service

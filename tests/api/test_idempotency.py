@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import intake
 from app.api.idempotency import RequestHash
 from app.db import idempotency, jobs
 from app.db.types import utc_now
+from app.documents import intake
 from tests.api.conftest import Service
 
 TEA = {"text": "# Tea\n\nWarm the pot.", "source": "tea.md"}

@@ -158,7 +158,7 @@ def test_a_build_with_a_model_that_is_not_here_fails_at_once(
 
 
 def test_golden_questions_guard_the_switch(filled: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    from app import golden
+    from app.learning import golden
 
     first, beside = served(filled), built(filled, activate=False)
     monkeypatch.setattr(golden, "recall", lambda _s, _c, version: 1.0 if version == first else 0.5)

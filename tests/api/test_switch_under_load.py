@@ -11,9 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from app import building, switching
 from app.db import chunks, versions
 from app.services import Services, open_services
+from app.upkeep import switching
+from app.versions import building
 from indexing.encoding.base import Encoder
 from indexing.encoding.factory import EncoderSpec
 from indexing.encoding.fake import WordEncoder
@@ -110,7 +111,7 @@ def test_a_switch_and_back_under_load(services: Services, tmp_path: Path, elsewh
 
 
 def build(services: Services, model: str) -> str:
-    from app.orders import BuildOrder
+    from app.upkeep.orders import BuildOrder
 
     encoder_spec, chunker_spec = BuildOrder(encoder=model).specs(services)
     owner = collection_id(services)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from app.search.transformations import TRANSFORMATIONS
 from app.settings import LlmSettings, TransformSettings
-from app.transformations import TRANSFORMATIONS
 from tests.llm_server import LlmServer, Reply
 from tests.service import running_service
 from tests.unit.app.texts import PAGES, ingest

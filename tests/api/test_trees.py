@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from app import trees
 from app.db import collections
+from app.nodes import trees
 from app.settings import LlmSettings
 from indexing.errors import LanguageModelError
 from tests.api.conftest import Service

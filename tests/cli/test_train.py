@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from app.cli import training_run
+from app.learning.training import export_collection
 from app.services import open_services
-from app.training import export_collection
 from indexing.encoding.fake import WordEncoder
 from tests.cli.conftest import Footnote
 from tests.llm_server import LlmServer, Reply

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.answer import Answer
+from app.generation.answer import Answer
 from app.generation.base import CitationAdded, ClaimDone, Delta, Finished, Generator, finished, generate
 from app.generation.chat import ChatClient, ChatSettings
 from app.generation.extractive import ExtractiveGenerator, ExtractiveSettings

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from app import intake, verifying
 from app.backup import links, restoring
 from app.db import collections, documents, versions
-from app.searching import SearchRequest, search
+from app.documents import intake
+from app.search.searching import SearchRequest, search
 from app.services import Services, open_services
 from app.settings import Settings
+from app.versions import verifying
 from indexing.encoding.fake import WordEncoder
 from tests.service import settings_for, work
 

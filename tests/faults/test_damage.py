@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from app import repairing, verifying
 from app.main import create_app
 from app.services import Services, open_services
+from app.upkeep import repairing
+from app.versions import verifying
 from tests.encoders import CountingEncoder
 from tests.faults.harness.checks import active_version
 from tests.service import send_text, settings_for, work

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.db import jobs
-from app.searching import SearchRequest, search
+from app.search.searching import SearchRequest, search
 from app.services import open_services
 from tests.faults.conftest import CalmFleet
 from tests.faults.harness import checks

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from app.db import chunks, collections, documents, revisions, versions
-from app.searching import SearchRequest, search
+from app.search.searching import SearchRequest, search
 from app.services import Services, open_services
 from app.worker import Worker
 from indexing.encoding.fake import WordEncoder
@@ -39,7 +39,7 @@ SENDER = """
 import sys
 from io import BytesIO
 from pathlib import Path
-from app import intake
+from app.documents import intake
 from app.services import open_services
 from indexing.encoding.fake import WordEncoder
 from tests.service import settings_for

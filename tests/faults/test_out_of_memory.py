@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from app import intake, memory
+from app import memory
 from app.db import documents, jobs
+from app.documents import intake
 from app.services import Services, open_services
 from tests.service import settings_for
 

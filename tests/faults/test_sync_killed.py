@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.db import collections, documents, versions
-from app.searching import SearchRequest, search
+from app.search.searching import SearchRequest, search
 from app.services import Services, open_services
 from tests.service import settings_for
 

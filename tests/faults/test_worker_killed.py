@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from app import intake, verifying
 from app.db import chunks, collections, documents, jobs, versions
 from app.db.types import utc_now
-from app.searching import SearchRequest, search
+from app.documents import intake
+from app.search.searching import SearchRequest, search
 from app.services import Services, open_services
+from app.versions import verifying
 from tests.service import settings_for
 
 N_DOCUMENTS = 500

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from app.db import jobs
 from app.db.tables import ChunkRow, DocumentRow, JobRow
 from app.services import Services
-from app.verifying import verify
+from app.versions.verifying import verify
 from tests.faults.conftest import CalmFleet
 from tests.faults.harness import checks, clock
 from tests.faults.harness.fleet import Fleet

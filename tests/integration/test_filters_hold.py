@@ -21,9 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 
-from app import deleting, intake
 from app.db import chunks, collections, documents, versions
-from app.searching import SearchRequest, search
+from app.documents import deleting, intake
+from app.search.searching import SearchRequest, search
 from app.services import Services, open_services
 from indexing.analysis import build_analyzer
 from indexing.encoding.fake import WordEncoder

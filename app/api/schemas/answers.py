@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from app.answer import Citation, Claim
-from app.answering import AnswerResult
+from app.answers.answering import AnswerResult
 from app.api.schemas.base import CollectionName, Filters, Request, Response
 from app.api.schemas.search import HitOut, hit_out
+from app.generation.answer import Citation, Claim
 from app.ids import format_id
 from retrievers.types import Mode
 

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from app.api.schemas.base import CollectionName, Filters, Request, Response
-from app.receipts import Receipt
+from app.documents.receipts import Receipt
 
 
 class IndexRemovalOut(Response):

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from app.api.schemas.base import Response
-from app.explaining import SearchExplanation
+from app.search.explaining import SearchExplanation
 from retrievers.explain import HitExplanation
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from app.absence import Fate, Reason
+from app.answers.absence import Fate, Reason
 from app.api.schemas.base import Response
 from app.api.schemas.explanation import PlaceOut
 from app.api.schemas.search import SearchIn, SearchOut

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from app.api.schemas.base import CollectionName, Request, Response
 from app.db.golden import GoldenQuestion
-from app.golden import GoldenRun, Mean, Outcome
 from app.ids import format_id
+from app.learning.golden import GoldenRun, Mean, Outcome
 from retrievers.types import Mode
 
 

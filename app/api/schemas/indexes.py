@@ -9,9 +9,9 @@ from pydantic import Field
 
 from app.api.schemas.base import CollectionName, Request, Response
 from app.db.tables import CollectionRow, IndexVersionRow
-from app.switching import Switched
-from app.upkeep import recall_of
-from app.verifying import Report
+from app.upkeep.switching import Switched
+from app.upkeep.upkeep import recall_of
+from app.versions.verifying import Report
 
 
 class IndexVersionOut(Response):

@@ -11,7 +11,7 @@ from pydantic import Field
 from app.api.schemas.base import CollectionName, Filters, Request, Response
 from app.api.schemas.golden import GoldenExpected
 from app.api.schemas.search import FusionIn
-from app.diagnosis import Diagnosis, summarise
+from app.learning.diagnosis import Diagnosis, summarise
 from retrievers.types import Mode
 
 

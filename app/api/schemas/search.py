@@ -16,7 +16,7 @@ from app.api.schemas.explanation import (
     search_explanation_out,
 )
 from app.ids import format_id
-from app.searching import SearchResult
+from app.search.searching import SearchResult
 from indexing.types import Chunk
 from retrievers.fused import FusionSpec
 from retrievers.fusion import Method

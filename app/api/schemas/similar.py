@@ -9,7 +9,7 @@ from pydantic import Field
 from app.api.schemas.base import CollectionName, Filters, Request, Response
 from app.api.schemas.search import HitOut, hit_out
 from app.ids import format_id
-from app.similar import MAX_ITEMS, Item, SimilarResult
+from app.search.similar import MAX_ITEMS, Item, SimilarResult
 
 Text = Annotated[str, Field(min_length=1, max_length=10_000)]
 

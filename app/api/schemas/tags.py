@@ -8,7 +8,7 @@ from pydantic import Field
 
 from app.api.schemas.base import CollectionName, Filters, Request, Response
 from app.ids import format_id
-from app.tagging import MAX_LABELS, Tagged, TaggedPage
+from app.search.tagging import MAX_LABELS, Tagged, TaggedPage
 from retrievers.labels import PRIOR_WEIGHT, THRESHOLD
 
 Name = Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S")]

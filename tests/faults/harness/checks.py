@@ -14,15 +14,17 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from app import abandoned, building, cancelling, intake, retention, switching, verifying
 from app.backup import links
 from app.db import collections, documents, jobs, revisions, versions
 from app.db.errors import DatabaseError
 from app.db.tables import AttributeRow, ChunkRow, DocumentRow, JobRow, RevisionRow, TextPartRow
+from app.documents import cancelling, intake
 from app.errors import FootnoteError
-from app.searching import SearchRequest, search
+from app.search.searching import SearchRequest, search
 from app.services import Services, open_services
 from app.settings import DatabaseSettings, Settings, WorkerSettings
+from app.upkeep import switching
+from app.versions import abandoned, building, retention, verifying
 from app.worker import Worker
 from indexing.chunking import ChunkerSpec
 from indexing.encoding.factory import EncoderSpec

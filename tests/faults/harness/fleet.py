@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from app import trees
+from app.nodes import trees
 from app.services import Services
 from tests.faults.harness.checks import n_lagging, n_live_jobs
 from tests.faults.harness.points import API, POINTS, WORKER

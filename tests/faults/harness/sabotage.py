@@ -11,8 +11,9 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, BinaryIO, Final
 
-from app import ingestion, repairing
+from app.documents import ingestion
 from app.store import FileStore, StoredFile
+from app.upkeep import repairing
 from indexing.files import checkpoint
 from tests.broken_protocol import Fault, break_protocol
 

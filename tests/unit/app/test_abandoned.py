@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from app import abandoned, building
 from app.db import collections, versions
 from app.db.tables import IndexVersionRow
 from app.db.types import utc_now
 from app.services import Services
 from app.settings import ChunkerSettings
+from app.versions import abandoned, building
 from app.worker import Worker
 from indexing.locks import DirectoryLock
 from tests.unit.app import texts
@@ -168,7 +168,7 @@ def test_directories_that_no_row_names_go_after_an_hour(filled: Services) -> Non
 def test_the_lock_of_a_killed_build_is_free(filled: Services) -> None:
     version = unfinished(filled, minutes=60 * 48)
     script = (
-        "import sys, time\nfrom pathlib import Path\nfrom app.abandoned import BuildLock\n"
+        "import sys, time\nfrom pathlib import Path\nfrom app.versions.abandoned import BuildLock\n"
         "BuildLock(Path(sys.argv[1]), sys.argv[2]).acquire()\nprint('held', flush=True)\ntime.sleep(60)\n"
     )
     process = subprocess.Popen(

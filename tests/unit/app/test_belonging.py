@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from app import belonging, intake
+from app import belonging
 from app.backup import restoring, writing
+from app.documents import intake
 from app.errors import Conflict
 from app.services import Services, open_services
 from app.settings import Settings

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert, inspect, select, update
 
-from app import building, deleting, following, intake, retention, switching, verifying
 from app.db import collections, documents, inventory, versions
 from app.db.errors import VersionNotFound, VersionNotReady
 from app.db.tables import ChunkRow, IndexVersionRow, VectorRow
+from app.documents import deleting, intake
 from app.errors import Conflict
-from app.searching import SearchRequest, search
+from app.search.searching import SearchRequest, search
 from app.services import Services
+from app.upkeep import switching
+from app.versions import building, following, retention, verifying
 from indexing.errors import IndexDamaged
 from tests.unit.app.texts import PAGES, collection_id, follow, ingest, sources, unfinished
 

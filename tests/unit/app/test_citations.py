@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.citations import Footnotes, Marker, MarkerReader, marker_numbers, without_markers
+from app.generation.citations import Footnotes, Marker, MarkerReader, marker_numbers, without_markers
 from tests.unit.app.generation.passages import NILE, passage
 
 

@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import building, deleting, ingestion, intake, purging
+from app import purging
 from app.db import chunks, collections, documents, vectors, versions
 from app.db.errors import DocumentNotFound
-from app.deleting import Choice
+from app.documents import deleting, ingestion, intake
+from app.documents.deleting import Choice
+from app.documents.receipts import IndexRemoval, Probe, read_receipt
 from app.errors import InvalidRequest
-from app.receipts import IndexRemoval, Probe, read_receipt
-from app.searching import SearchRequest, search
+from app.search.searching import SearchRequest, search
 from app.services import Services
+from app.versions import building
 from indexing.types import text_hash
 from indexing.version import VersionWriter
 from tests.service import work

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from app import diagnosis, golden
-from app.answer import Answer, abstention
 from app.db.golden import Expected
-from app.diagnosing import Asked, diagnose, golden_cases
-from app.diagnosis import Case, Diagnosis, summarise
-from app.diagnosis_checks import compare, has_format
 from app.errors import InvalidRequest
+from app.generation.answer import Answer, abstention
 from app.generation.base import Finished, GenerationEvent
-from app.rerankers import RERANKERS
-from app.searching import SearchRequest
+from app.learning import diagnosis, golden
+from app.learning.diagnosing import Asked, diagnose, golden_cases
+from app.learning.diagnosis import Case, Diagnosis, summarise
+from app.learning.diagnosis_checks import compare, has_format
+from app.search.rerankers import RERANKERS
+from app.search.searching import SearchRequest
 from app.services import Services
 from app.settings import LlmSettings
 from retrievers.types import Passage, Query

@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from app import deleting, expanding, upkeep
 from app.db import expansions, jobs, versions
 from app.db import nodes as node_rows
 from app.db.tables import NodeRow
+from app.documents import deleting
 from app.errors import InvalidRequest
-from app.expansion_writers import ExpansionKind, How, chosen_how
-from app.searching import SearchRequest, SearchResult, search
+from app.nodes import expanding
+from app.nodes.expansion_writers import ExpansionKind, How, chosen_how
+from app.search.searching import SearchRequest, SearchResult, search
 from app.services import Services, open_services
 from app.settings import ExpansionSettings
+from app.upkeep import upkeep
 from indexing.encoding.fake import WordEncoder
 from indexing.errors import LanguageModelError
 from indexing.language_model import Message, ScriptedLanguageModel

@@ -11,12 +11,14 @@ from typing import BinaryIO, NoReturn
 
 import pytest
 
-from app import deleting, filing, intake, worker
+from app import worker
 from app.cli import ingest as command
 from app.db import documents, jobs
-from app.filing import keep
-from app.folders import Trouble, digest
-from app.searching import SearchRequest, search
+from app.documents import deleting, intake
+from app.files import filing
+from app.files.filing import keep
+from app.files.folders import Trouble, digest
+from app.search.searching import SearchRequest, search
 from app.services import Services, open_services
 from indexing.encoding.fake import WordEncoder
 from tests.service import loaders, settings_for, work

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.folders import ALL_FILES, Rules, chosen, is_shown, scan, source_of
+from app.files.folders import ALL_FILES, Rules, chosen, is_shown, scan, source_of
 from app.services import open_services
 from tests.service import settings_for
 

@@ -6,13 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import building, golden, golden_files, intake
 from app.db import documents
 from app.db import golden as questions
 from app.db.errors import VersionNotFound
 from app.db.golden import Expected
+from app.documents import intake
 from app.errors import InvalidRequest, NotFound
+from app.learning import golden, golden_files
 from app.services import Services
+from app.versions import building
 from indexing.types import Chunk, ChunkId, DocumentId
 from retrievers.types import Passage
 from tests.unit.app.texts import PAGES, collection_id, ingest, submit

@@ -6,11 +6,12 @@ import json
 
 import pytest
 
-from app import golden, golden_asking, golden_generation, intake
 from app.db import documents
 from app.db import golden as questions
 from app.db.golden import Expected
-from app.golden_writing import GAP, drafts, similar
+from app.documents import intake
+from app.learning import golden, golden_asking, golden_generation
+from app.learning.golden_writing import GAP, drafts, similar
 from app.services import Services
 from indexing.language_model import ScriptedLanguageModel
 from indexing.words import words_of

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from app import building, following, ingestion, intake, switching
 from app.db import chunks, collections, documents, jobs, queue, versions
 from app.db.tables import JobRow
+from app.documents import ingestion, intake
 from app.services import Services
+from app.upkeep import switching
+from app.versions import building, following
 from indexing.chunking import ChunkerSpec
 from indexing.errors import LoadError
 from indexing.loaders import LoaderPool

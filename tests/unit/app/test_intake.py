@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from app import intake
 from app.db import documents
 from app.db.errors import InvalidText, InvalidValue, MetadataError
 from app.db.tables import JobRow
-from app.intake import Submission
+from app.documents import intake
+from app.documents.intake import Submission
 from app.services import Services
 from app.store import StoredFile
 from tests.unit.app.texts import submit

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, select, update
 
-from app import building, deleting, repairing
 from app.db.tables import ChunkRow, VectorRow
-from app.orders import BuildOrder
+from app.documents import deleting
 from app.services import Services, open_services
 from app.settings import EncoderSettings
+from app.upkeep import repairing
+from app.upkeep.orders import BuildOrder
+from app.versions import building
 from indexing import token_vectors
 from indexing.encoding.fake import WordEncoder
 from indexing.errors import IndexMissing

@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from app import building, cancelling
 from app.db import jobs, queue, versions
 from app.db.tables import JobRow
 from app.db.types import utc_now
+from app.documents import cancelling
 from app.lanes import Lanes
-from app.orders import BuildOrder
 from app.services import Services, open_services
 from app.settings import WorkerSettings
-from app.upkeep import BUILD, REPAIR, VERIFY
+from app.upkeep.orders import BuildOrder
+from app.upkeep.upkeep import BUILD, REPAIR, VERIFY
+from app.versions import building
 from app.worker import Worker
 from indexing.encoding.base import Progress
 from indexing.encoding.fake import WordEncoder

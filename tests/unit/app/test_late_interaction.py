@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from app import building, switching
-from app.orders import BuildOrder
-from app.searching import SearchRequest, search
+from app.search.searching import SearchRequest, search
 from app.services import Services, open_services
 from app.settings import EncoderSettings
+from app.upkeep import switching
+from app.upkeep.orders import BuildOrder
+from app.versions import building
 from indexing.encoding.fake import WordEncoder
 from retrievers.errors import ModeUnavailable
 from retrievers.types import Mode

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from app import ingestion, intake, preparing
 from app.db import chunks, documents, loaded_texts, queue, removal, revisions
 from app.db import jobs as records
 from app.db.tables import JobRow, StagedChunkRow, TextPartRow
-from app.preparing import chunk_missing
+from app.documents import ingestion, intake
 from app.services import Services, open_services
+from app.versions import preparing
+from app.versions.preparing import chunk_missing
 from indexing.chunking import Chunker, ChunkerSpec
 from indexing.encoding.base import Progress
 from indexing.encoding.fake import WordEncoder

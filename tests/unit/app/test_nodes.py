@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from sqlalchemy import delete
 
-from app import building, deleting, intake, nodes, purging, repairing, switching, verifying
+from app import purging
 from app.db import chunks, collections, documents, versions
 from app.db import nodes as node_rows
 from app.db.tables import ChunkRow
+from app.documents import deleting, intake
 from app.services import Services
+from app.upkeep import repairing, switching
+from app.versions import building, nodes, verifying
 from indexing.nodes import Node
 from indexing.types import DocumentId
 from tests.service import work

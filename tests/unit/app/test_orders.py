@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import orders
 from app.db.errors import InvalidText
 from app.errors import InvalidRequest
-from app.orders import BuildOrder
 from app.services import Services
 from app.settings import ChunkerSettings, EncoderSettings
+from app.upkeep import orders
+from app.upkeep.orders import BuildOrder
 from tests.service import settings_for
 
 

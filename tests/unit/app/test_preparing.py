@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from app.db import collections, loaded_texts
 from app.db.chunks import ChunkText
 from app.errors import InvalidRequest
-from app.preparing import chunk_missing, chunks_of, encode_missing, page_at, vectors_of
 from app.services import Services, fitting_chunker
 from app.settings import ChunkerSettings
+from app.versions.preparing import chunk_missing, chunks_of, encode_missing, page_at, vectors_of
 from indexing.chunking import Chunker, ChunkerSpec
 from indexing.encoding.fake import WordEncoder
 from indexing.types import Chunk, LoadedText, Page, text_hash

@@ -9,13 +9,15 @@ from io import BytesIO
 import pytest
 from sqlalchemy import update
 
-from app import building, deleting, intake, purging, retention
+from app import purging
 from app.backup import restoring
 from app.db import collections, documents, queue, versions
 from app.db.tables import JobRow
 from app.db.types import utc_now
-from app.receipts import read_receipt
+from app.documents import deleting, intake
+from app.documents.receipts import read_receipt
 from app.services import Services
+from app.versions import building, retention
 from indexing.locks import DirectoryLock
 from tests.service import work
 

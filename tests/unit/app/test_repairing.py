@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from app import building, repairing, switching, verifying
 from app.db import versions
 from app.db.errors import VersionNotFound
 from app.errors import Conflict
-from app.following import commit_pending
-from app.searching import SearchRequest, search
+from app.search.searching import SearchRequest, search
 from app.services import Services, open_services
+from app.upkeep import repairing, switching
+from app.versions import building, verifying
+from app.versions.following import commit_pending
 from app.worker import Worker
 from indexing.errors import IndexOutdated, IndexVersionError
 from tests.encoders import CountingEncoder
@@ -155,7 +156,7 @@ def test_a_directory_that_no_row_names_is_told(services: Services) -> None:
 
 
 def test_who_mends_is_alone(services: Services) -> None:
-    from app import abandoned
+    from app.versions import abandoned
 
     version = served(services)
     damage.flipped_byte(services, version)

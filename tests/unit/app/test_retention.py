@@ -7,17 +7,18 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select, update
 
-from app import abandoned, building, retention, switching
 from app.db import collections, versions
 from app.db.errors import VersionActive, VersionNotFound
 from app.db.tables import ChangeRow, ChunkRow, IndexVersionRow, VectorRow
 from app.db.types import utc_now
 from app.errors import Conflict
-from app.orders import BuildOrder
-from app.searching import SearchRequest, search
+from app.search.searching import SearchRequest, search
 from app.services import Services
 from app.settings import IndexSettings
-from app.upkeep import Upkeep
+from app.upkeep import switching
+from app.upkeep.orders import BuildOrder
+from app.upkeep.upkeep import Upkeep
+from app.versions import abandoned, building, retention
 from tests.unit.app import damage
 from tests.unit.app.texts import PAGES, collection_id, ingest, sources, unfinished
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app import building, rotations, verifying
 from app.db import versions
-from app.searching import SearchRequest, search
+from app.search.searching import SearchRequest, search
 from app.services import Services, open_services
+from app.versions import building, rotations, verifying
 from indexing.encoding.base import Encoder
 from indexing.encoding.factory import EncoderSpec
 from indexing.encoding.fake import WordEncoder

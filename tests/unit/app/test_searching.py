@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from app import building, intake
 from app.db import documents
 from app.db.errors import CollectionNotFound, FilterError
-from app.searching import SearchRequest, search
+from app.documents import intake
+from app.search.searching import SearchRequest, search
 from app.services import Services
+from app.versions import building
 from indexing.errors import IndexMissing
 from retrievers.pipeline import MARGIN
 from retrievers.timings import Timings

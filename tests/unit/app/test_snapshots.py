@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app import building
 from app.services import Services
+from app.versions import building
 from indexing.errors import EncoderMismatch, IndexDamaged, IndexMissing
 from tests.unit.app.texts import PAGES, collection_id, ingest
 

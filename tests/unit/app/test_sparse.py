@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, select
 
-from app import building, deleting, repairing, verifying
 from app.db import versions
 from app.db.tables import VectorRow
-from app.searching import SearchRequest, search
+from app.documents import deleting
+from app.search.searching import SearchRequest, search
 from app.services import Services, open_services
 from app.settings import SparseSettings
+from app.upkeep import repairing
+from app.versions import building, verifying
 from indexing.encoding.fake import WordEncoder
 from indexing.errors import EncoderMismatch
 from indexing.merging import merge_version

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from app import building, golden, switching
 from app.db import chunks, documents
 from app.db.golden import Expected
 from app.errors import Conflict
+from app.learning import golden
 from app.services import Services
 from app.settings import IndexSettings
+from app.upkeep import switching
+from app.versions import building
 from indexing.chunking import ChunkerSpec
 from tests.unit.app import damage
 from tests.unit.app.texts import PAGES, collection_id, ingest

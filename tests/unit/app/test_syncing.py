@@ -18,15 +18,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import filing, following, golden, ingestion, intake, sync_plans, syncing
 from app.db import chunks, collections, documents, queue, removal
 from app.db import golden as questions
 from app.db.golden import Expected
+from app.documents import ingestion, intake
 from app.errors import Conflict, InvalidRequest
-from app.folders import Rules
+from app.files import filing, sync_plans, syncing
+from app.files.folders import Rules
+from app.files.sync_plans import DEFAULTS, Options
+from app.files.syncing import Report
+from app.learning import golden
 from app.services import Services
-from app.sync_plans import DEFAULTS, Options
-from app.syncing import Report
+from app.versions import following
 from indexing.encoding.fake import WordEncoder
 from indexing.loaders import LoaderPool
 from tests.unit.app.texts import WORKER, Board, Loaders, collection_id, follow, sources

@@ -8,9 +8,9 @@ from typing import cast
 
 import pytest
 
-from app import ingestion, intake
 from app.db import chunks, documents, queue
 from app.db.tables import DocumentRow, JobRow
+from app.documents import ingestion, intake
 from app.services import Services
 from indexing.loaders import LoaderPool
 from tests.unit.app.texts import PAGES, WORKER, Board, Loaders, follow, ingest, sources, submit

@@ -12,16 +12,20 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from app import building, deleting, intake, purging, switching, trees, verifying
-from app import nodes as nodes_of_versions
+from app import purging
 from app.db import chunks, collections, documents, jobs, loaded_texts, nodes, versions
 from app.db import trees as tree_rows
 from app.db.tables import IndexVersionRow, JobRow
 from app.db.types import utc_now
+from app.documents import deleting, intake
 from app.errors import Busy
-from app.searching import SearchRequest, search
+from app.nodes import trees
+from app.search.searching import SearchRequest, search
 from app.services import Services, open_services
-from app.upkeep import Upkeep
+from app.upkeep import switching
+from app.upkeep.upkeep import Upkeep
+from app.versions import building, verifying
+from app.versions import nodes as nodes_of_versions
 from indexing.encoding.fake import WordEncoder
 from tests.service import settings_for, work
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from app import golden, tuning
 from app.db.errors import CollectionNotFound
 from app.db.golden import Expected
 from app.errors import InvalidRequest
-from app.searching import SearchRequest, search
+from app.learning import golden, tuning
+from app.search.searching import SearchRequest, search
 from app.services import Services
 from retrievers.fused import FusionSpec
 from tests.unit.app.texts import collection_id, ingest

@@ -12,13 +12,13 @@ import pytest
 import watchfiles
 from sqlalchemy.exc import OperationalError
 
-from app import watching
 from app.db.errors import CollectionNotFound
 from app.errors import FootnoteError
+from app.files import watching
+from app.files.sync_plans import Options
+from app.files.syncing import Report
+from app.files.watching import looks, watch
 from app.services import Services
-from app.sync_plans import Options
-from app.syncing import Report
-from app.watching import looks, watch
 from indexing.errors import IndexDamaged
 
 

@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, update
 
-from app import cancelling, following, ingestion, intake, preparing
 from app.db import batches, documents, jobs, queue, versions
 from app.db.tables import DocumentRow, JobRow, VectorRow
 from app.db.types import utc_now
+from app.documents import cancelling, ingestion, intake
 from app.services import Services, open_services
 from app.settings import WorkerSettings
-from app.upkeep import BUILD
+from app.upkeep.upkeep import BUILD
+from app.versions import following, preparing
 from app.worker import Worker
 from indexing.errors import EncoderError
 from tests.encoders import CountingEncoder

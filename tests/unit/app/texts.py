@@ -8,11 +8,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from app import building, following, ingestion, intake
 from app.db import collections, queue, versions
 from app.db.tables import JobRow
-from app.searching import SearchRequest, search
+from app.documents import ingestion, intake
+from app.search.searching import SearchRequest, search
 from app.services import Services
+from app.versions import building, following
 from indexing.loaders import LoaderPool
 from indexing.loaders.registry import load_file
 from indexing.types import LoadedText

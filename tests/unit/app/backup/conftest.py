@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from app import intake
 from app.backup import restoring, writing
 from app.backup.archive import SUMS, ArchiveWriter
 from app.backup.restoring import Restored
 from app.db import collections, documents
-from app.searching import SearchRequest, search
+from app.documents import intake
+from app.search.searching import SearchRequest, search
 from app.services import Services, open_services
 from app.settings import Settings
 from indexing.encoding.base import Encoder

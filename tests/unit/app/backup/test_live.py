@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from app import intake, verifying
 from app.backup import writing
 from app.db import collections, documents, versions
 from app.db.errors import DocumentNotFound
 from app.db.tables import ChunkRow, DocumentRow, JobRow, RevisionRow
+from app.documents import intake
 from app.services import Services
+from app.versions import verifying
 from app.worker import Worker
 from tests.service import settings_for, work
 from tests.unit.app.backup.conftest import opened, quiet, restore, submit

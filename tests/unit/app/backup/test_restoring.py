@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from sqlalchemy import MetaData, select
 
-from app import intake
 from app.backup import links, restoring, writing
 from app.backup.errors import ArchiveExists, TargetInUse, TargetNotEmpty
 from app.backup.manifest import LEFT_OUT
@@ -20,6 +19,7 @@ from app.backup.targets import sqlite_staging
 from app.db import collections, documents, jobs, migration, queue, versions
 from app.db.engine import create_engine
 from app.db.tables import DocumentRow, IndexVersionRow, JobRow
+from app.documents import intake
 from app.services import Services
 from app.settings import Settings
 from indexing.encoding.base import Encoder

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.answer import Usage
+from app.generation.answer import Usage
 from app.generation.chat import ChatClient, ChatPart, ChatSettings
 from app.generation.errors import (
     GenerationError,

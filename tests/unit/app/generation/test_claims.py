@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.citations import Marker, MarkerReader
+from app.generation.citations import Marker, MarkerReader
 from app.generation.claims import ClaimReader, SentenceEnded, Written
 
 Claims = list[tuple[str, tuple[int, ...]]]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.answer import Answer, explain
+from app.generation.answer import Answer, explain
 from app.generation.base import generate
 from app.generation.extractive import ExtractiveGenerator, ExtractiveSettings
 from indexing.encoding.base import Encoder

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from app.answer import Answer, Usage
+from app.generation.answer import Answer, Usage
 from app.generation.base import CitationAdded, Delta, Finished, GenerationEvent, generate
 from app.generation.chat import ChatClient, ChatSettings
 from app.generation.errors import LlmBadResponse, LlmTimeout

@@ -1,0 +1,1 @@
+"""From a question to an answer with checked footnotes, or to saying that the sources are silent."""

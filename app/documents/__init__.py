@@ -1,0 +1,1 @@
+"""A document's life: taken in, ingested, deleted with a receipt."""

@@ -1,0 +1,1 @@
+"""Golden questions, and what is learned with them: tuning, training, diagnosis."""

@@ -1,0 +1,1 @@
+"""Texts made from chunks that lead to them: trees of summaries, expansions."""

@@ -1,0 +1,1 @@
+"""What is asked of the passages: search, explanation, similar documents, labels, rerankers."""

@@ -1,0 +1,1 @@
+"""Index versions: built beside the served one, brought up to date, verified, cleared away."""
