@@ -116,10 +116,11 @@ class QuickEncoder(WordEncoder):
 
 
 class Peaks:
-    """The largest resident memory of a process, of all its children together, and of both."""
+    """The largest resident memory of a process, of all its children together, and of both; and what of its
+    own it had at most without the pages of mapped files, which are the kernel's to drop."""
 
     def __init__(self, pid: int) -> None:
-        self.own = self.children = self.together = 0
+        self.own = self.allocated = self.children = self.together = 0
         self._pid = pid
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -135,6 +136,7 @@ class Peaks:
     def as_json(self) -> dict[str, int]:
         return {
             "worker_mib": self.own // MEBIBYTE,
+            "worker_allocated_mib": self.allocated // MEBIBYTE,
             "loaders_mib": self.children // MEBIBYTE,
             "together_mib": self.together // MEBIBYTE,
         }
@@ -146,6 +148,7 @@ class Peaks:
             found = (memory.usage(child) for child in memory.children(self._pid))
             children = sum(used.resident for used in found if used)
             self.own = max(self.own, own)
+            self.allocated = max(self.allocated, mine.anonymous if mine else 0)
             self.children = max(self.children, children)
             self.together = max(self.together, own + children)
 
