@@ -13,15 +13,17 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
 import sqlalchemy
 from sqlalchemy import URL, Connection, Engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.db.errors import DatabaseUrlError
+
+if TYPE_CHECKING:
+    import psycopg  # of the extra `postgres`
 
 BUSY_TIMEOUT_SECONDS = 30.0
 # The inner pages of the indexes over a million chunks: with the 2 MiB of SQLite they are read anew each time.

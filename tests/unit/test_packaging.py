@@ -134,6 +134,38 @@ class TestDistribution:
             assert re.search(rf"\b{command}\b", result.stdout)
 
 
+WITHOUT_EXTRAS = """
+import sys
+sys.modules.update(dict.fromkeys(OPTIONAL))  # None: cannot be imported
+import app.cli, app.main, app.db.engine
+app.db.engine.create_engine("sqlite:///footnote.db").connect().close()
+"""
+
+
+def test_the_plain_installation_starts_without_what_extras_bring(tmp_path: Path) -> None:
+    optional = (
+        "psycopg",
+        "ir_measures",
+        "reportlab",
+        "docx",
+        "pptx",
+        "openpyxl",
+        "bs4",
+        "hypothesis",
+        "pytest",
+    )
+    code = WITHOUT_EXTRAS.replace("OPTIONAL", repr(optional))
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stderr
+
+
 def assert_accepted(arguments: list[str]) -> None:
     """The command line parses; nothing is run."""
     from app.cli import app
